@@ -1,0 +1,122 @@
+//! Every bound in the process, with its default and the reason for it.
+//!
+//! A queue, map, buffer, retry or spawn that is not bounded by a number on this page is a bug.
+//! Values that users may set are defaults here and live in the configuration afterwards.
+
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+// ---- clients ------------------------------------------------------------------------------------
+
+/// Connections that one process accepts at once; above it new ones are closed at once and counted.
+/// Each idle one costs about 12 KiB, so this is about 1.2 GiB at the very worst.
+pub const CLIENT_CONNECTIONS: usize = 100_000;
+/// Bytes of a request head. nginx allows 32 KiB, Envoy 60 KiB.
+pub const HEAD_BYTES: usize = 64 * KIB;
+/// Fields of a request or response head (hyper's own default).
+pub const HEAD_FIELDS: usize = 100;
+/// From accepting a connection to its first byte.
+pub const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// From the first byte of a head to its last.
+pub const HEAD_TIME: Duration = Duration::from_secs(10);
+/// A keep-alive connection without a request.
+pub const CLIENT_IDLE: Duration = Duration::from_secs(300);
+/// A write to a client that makes no progress.
+pub const WRITE_STALL: Duration = Duration::from_secs(30);
+/// How often deadlines of connections are looked at: coarse, since a timer per request costs 6 %.
+pub const DEADLINE_TICK: Duration = Duration::from_millis(250);
+/// Streams that one HTTP/2 connection may have open.
+pub const HTTP2_STREAMS: u32 = 128;
+/// Streams that a client may open and reset before they are accepted (rapid reset, CVE-2023-44487).
+pub const HTTP2_PENDING_RESETS: usize = 20;
+/// Streams that we may have had to reset for a client's errors (`MadeYouReset`, CVE-2025-8671).
+pub const HTTP2_LOCAL_ERROR_RESETS: usize = 256;
+/// Bytes that hyper may buffer for one connection in each direction.
+pub const CONNECTION_BUFFER: usize = 64 * KIB + HEAD_BYTES;
+/// After an early response: how much of the rest of the request is read and thrown away, and for how
+/// long, so that the client sees the response instead of a reset.
+pub const DRAIN_REQUEST_BYTES: usize = MIB;
+/// See [`DRAIN_REQUEST_BYTES`].
+pub const DRAIN_REQUEST_TIME: Duration = Duration::from_secs(2);
+/// Pending connections in the kernel's accept queue.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// Connections handed to a worker and not yet taken by it.
+pub const HANDOVER_QUEUE: usize = 1024;
+
+// ---- upstream -----------------------------------------------------------------------------------
+
+/// To establish a connection to an endpoint.
+pub const CONNECT: Duration = Duration::from_secs(3);
+/// A TLS handshake, on either side.
+pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+/// One attempt, up to the head of the response.
+pub const BACKEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Idle connections kept for one endpoint by one worker and lane.
+pub const IDLE_PER_ENDPOINT: usize = 64;
+/// Age at which an idle connection is closed.
+pub const IDLE_AGE: Duration = Duration::from_secs(60);
+/// Different endpoints tried for one request before the client is told 502.
+pub const ATTEMPTS: u32 = 3;
+/// Bytes read from an endpoint at once.
+pub const READ_CHUNK: usize = 64 * KIB;
+/// First read of a response: the head and a small body.
+pub const READ_FIRST: usize = 8 * KIB;
+/// Interim (1xx) responses accepted before a final one.
+pub const INTERIM_RESPONSES: usize = 8;
+/// Bytes of a chunk-size line, extensions included.
+pub const CHUNK_LINE: usize = 4 * KIB;
+/// HTTP/2 connections that one worker opens to one endpoint in one lane.
+pub const HTTP2_CONNECTIONS_PER_ENDPOINT: usize = 8;
+/// Backends that one process can hold.
+pub const BACKENDS: usize = 100_000;
+/// Endpoints of one backend; what a source names beyond it is dropped and said in `last_error`.
+pub const ENDPOINTS: usize = 50_000;
+
+// ---- mirrors ------------------------------------------------------------------------------------
+
+/// Copies in flight for one mirror.
+pub const MIRROR_IN_FLIGHT: usize = 1024;
+/// How far one copy may lag behind the primary's body.
+pub const MIRROR_LAG: usize = MIB;
+/// Bytes that all copies of one worker may pin.
+pub const MIRROR_BYTES_PER_WORKER: usize = 64 * MIB;
+/// From the end of the request to the end of its copy.
+pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(5);
+/// Body chunks below this are copied into the lag queue: a shared slice of one byte pins the whole
+/// read buffer that it came from.
+pub const MIRROR_COPY_BELOW: usize = 2 * KIB;
+/// Bytes of a copy's response that are read so that its connection can be used again.
+pub const MIRROR_RESPONSE_BYTES: usize = MIB;
+/// Connect failures in a row that open a mirror's breaker.
+pub const BREAKER_FAILURES: u32 = 5;
+/// Time between two probes of an open breaker.
+pub const BREAKER_PROBE: Duration = Duration::from_secs(1);
+/// Hops after which a copy is not copied again, whatever else allows it.
+pub const MIRROR_HOPS: u32 = 8;
+/// Mirrors of one route.
+pub const MIRRORS_PER_ROUTE: usize = 16;
+
+// ---- control ------------------------------------------------------------------------------------
+
+/// Least and greatest time for which a DNS answer is believed.
+pub const DNS_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// First and greatest pause after a failed look-up.
+pub const SOURCE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often a watched file is looked at again, whatever the watcher said: heals lost events.
+pub const FILE_RESYNC: Duration = Duration::from_secs(5);
+/// Bytes of a configuration or endpoint file.
+pub const FILE_BYTES: u64 = 64 * MIB as u64;
+/// Configuration errors told at once.
+pub const CONFIG_ERRORS: usize = 100;
+/// Time for in-flight requests to finish when the process is told to stop.
+pub const DRAIN: Duration = Duration::from_secs(30);
+/// Time for copies in flight to finish when the process is told to stop.
+pub const DRAIN_COPIES: Duration = Duration::from_secs(5);
+/// Time after which the process is ready although a source has not answered yet.
+pub const READY_PATIENCE: Duration = Duration::from_secs(10);
+/// Records waiting for the access log's writer, per process; what does not fit is dropped, counted.
+pub const ACCESS_LOG_QUEUE: usize = 64 * KIB;
+/// Connections to the admin listener.
+pub const ADMIN_CONNECTIONS: usize = 64;

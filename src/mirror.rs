@@ -1,0 +1,3 @@
+//! The mirror: who gets a copy, and what becomes of it.
+
+pub mod outcome;

@@ -1,0 +1,193 @@
+//! What a configuration means, as plain data: no handle, no IO, nothing started.
+//!
+//! A configuration file, the command line and Gateway API resources all become a [`Plan`];
+//! [`crate::routing::RoutingTable`] is what the data plane makes of it. Only this step between the
+//! two takes references to backends, so a plan that is thrown away leaves no trace.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use crate::discovery::source::SourceSpec;
+use crate::limits;
+use crate::routing::filter::{Filters, HeaderEdits, Redirect};
+use crate::routing::matches::{HostPattern, RouteMatch};
+
+/// Everything that a process is told to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Where clients connect.
+    pub listeners: Vec<ListenerPlan>,
+    /// The admin API; `None` switches it off.
+    pub admin: Option<AdminPlan>,
+    /// Where access records go.
+    pub access_log: AccessLogPlan,
+    /// Every backend that a route may name, in order of appearance, each name once.
+    pub backends: Vec<BackendSpec>,
+    /// Routes in order of precedence among equals.
+    pub routes: Vec<RoutePlan>,
+    /// Proxies in front of this one whose `X-Forwarded-*`, request id and copy marker are believed.
+    pub trusted_hops: u32,
+    /// The pseudonym that `Via` is written with; `None` writes no `Via`.
+    pub via: Option<String>,
+    /// Data-plane threads; `None` takes one a core.
+    pub workers: Option<usize>,
+}
+
+/// One address that clients connect to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerPlan {
+    /// Its name; routes refer to it. Defaults to the address.
+    pub name: Arc<str>,
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// A client that closes its sending side after a complete request still gets the response.
+    pub half_close: bool,
+    /// Heads are checked on the raw bytes before hyper reads them; off only behind a trusted proxy.
+    pub strict_framing: bool,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminPlan {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// A file with the bearer token that allows changes from beyond loopback.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Where access records go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AccessLogPlan {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// A named pool of endpoints, as configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackendSpec {
+    /// Its name in the configuration, or its URL.
+    pub name: Arc<str>,
+    /// Where its endpoints come from.
+    pub source: SourceSpec,
+    /// How its endpoints are spoken to.
+    pub protocol: Protocol,
+    /// `Some` sends this Host upstream instead of the client's (`host: upstream`).
+    pub host: Option<http::HeaderValue>,
+}
+
+/// What is spoken to a backend's endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1 in plain text.
+    #[default]
+    Http1,
+    /// HTTP/2 in plain text, with prior knowledge.
+    H2c,
+}
+
+/// Hosts and matches → backends and mirrors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoutePlan {
+    /// Its name, unique; `route-<n>` when the configuration gives none.
+    pub name: Arc<str>,
+    /// Names of the listeners it serves; `None` is all.
+    pub listeners: Option<Vec<Arc<str>>>,
+    /// Hosts it serves; empty is any.
+    pub hosts: Vec<HostPattern>,
+    /// Alternatives, one of which must hold; empty is everything.
+    pub matches: Vec<RouteMatch>,
+    /// What happens to a request that matches.
+    pub action: RouteAction,
+    /// Edits of the request and of the response.
+    pub filters: Filters,
+    /// Deadlines of the transaction.
+    pub timeouts: Timeouts,
+    /// Who gets copies.
+    pub mirrors: Vec<MirrorPlan>,
+}
+
+/// What happens to a request that matches a route.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RouteAction {
+    /// It is sent to one of these, drawn by weight. Empty, or all of weight 0: answered 500, as
+    /// Gateway API has it for a rule without a valid backend.
+    Forward(Vec<WeightedBackend>),
+    /// It is answered with a redirect.
+    Redirect(Redirect),
+}
+
+/// A backend and its share of a route's traffic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedBackend {
+    /// Name of an entry in [`Plan::backends`].
+    pub backend: Arc<str>,
+    /// Share relative to the others; 0 takes none.
+    pub weight: u32,
+}
+
+/// Deadlines of one route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The whole transaction, to the last byte of the response.
+    pub request: Option<Duration>,
+    /// One attempt, up to the response's head.
+    pub backend: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { request: None, backend: Some(limits::BACKEND_TIMEOUT) }
+    }
+}
+
+/// One mirror of a route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MirrorPlan {
+    /// Name of an entry in [`Plan::backends`].
+    pub backend: Arc<str>,
+    /// How many of the requests are copied.
+    pub fraction: Fraction,
+    /// Methods that are copied; `None` is all.
+    pub methods: Option<Vec<Method>>,
+    /// Edits of the copy's head, after the route's.
+    pub headers: HeaderEdits,
+    /// From the end of the request to the end of the copy.
+    pub timeout: Duration,
+    /// Copies in flight at once.
+    pub in_flight: usize,
+    /// Bytes that one copy may lag behind the primary.
+    pub lag: usize,
+}
+
+/// A share, exact: `numerator` of `denominator`, with `numerator <= denominator` and
+/// `denominator >= 1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fraction {
+    /// How many…
+    pub numerator: u32,
+    /// …of how many.
+    pub denominator: u32,
+}
+
+impl Fraction {
+    /// Everything.
+    pub const ALL: Self = Self { numerator: 1, denominator: 1 };
+
+    /// Where in the 64-bit number line this share ends: a uniform draw below it is in. `None` means
+    /// that every draw is in. Since a smaller share ends earlier, 5 % lies within 10 %.
+    pub fn threshold(self) -> Option<u64> {
+        if self.numerator >= self.denominator {
+            return None;
+        }
+        Some(((u128::from(self.numerator) << 64) / u128::from(self.denominator)) as u64)
+    }
+}

@@ -1,0 +1,4 @@
+//! The compiled table: which route takes a request, and what it does with it.
+
+pub mod filter;
+pub mod matches;

@@ -1,0 +1,3 @@
+//! Telling what happens: metrics, the access log, process figures.
+
+pub mod metrics;

@@ -1,0 +1,100 @@
+//! The one list of backends. **The reference is the subscription**: a backend is kept fresh for as
+//! long as a [`BackendRef`] to it lives, whoever holds it and for whatever lane. There is no index to
+//! build by walking routes, so there is none that can forget a mirror.
+//!
+//! Called by [`crate::routing`] to take references and by [`crate::discovery`] to see what lives.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::Notify;
+
+use super::backend::Backend;
+use crate::plan::BackendSpec;
+use crate::telemetry::metrics::Metrics;
+
+/// Every backend that somebody refers to.
+pub struct Registry {
+    backends: Mutex<HashMap<Arc<str>, Weak<Backend>>>,
+    changed: Arc<Notify>,
+    metrics: Arc<Metrics>,
+    workers: usize,
+}
+
+/// A live reference to a backend. Only [`Registry::reference`] makes one; while it lives, the
+/// backend's endpoints are kept fresh. Cloning it shares the subscription.
+#[derive(Clone)]
+pub struct BackendRef(Arc<Backend>);
+
+/// A reference that does not keep the subscription: what a source's task holds.
+#[derive(Clone)]
+pub struct WeakBackendRef(Weak<Backend>);
+
+impl Registry {
+    /// An empty registry whose backends keep connections apart for `workers` workers.
+    pub fn new(workers: usize, metrics: Arc<Metrics>) -> Self {
+        Self { backends: Mutex::default(), changed: Arc::new(Notify::new()), metrics, workers }
+    }
+
+    /// The backend called `spec.name`: the living one, told of its new source if that changed, so
+    /// that endpoints found in both keep their connections; or a new one, also when the way to talk
+    /// to it changed, since no connection of the old one would do.
+    pub fn reference(&self, spec: &BackendSpec) -> BackendRef {
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(living) = backends.get(&spec.name).and_then(Weak::upgrade)
+            && living.speaks_as(spec)
+        {
+            if living.set_source(&spec.source) {
+                self.changed.notify_one();
+            }
+            return BackendRef(living);
+        }
+        backends.retain(|_, backend| backend.strong_count() > 0);
+        let metrics = self.metrics.backend(&spec.name);
+        let backend = Arc::new(Backend::new(spec, self.workers, metrics, self.changed.clone()));
+        backends.insert(spec.name.clone(), Arc::downgrade(&backend));
+        self.changed.notify_one();
+        BackendRef(backend)
+    }
+
+    /// Every backend that is referred to now, ordered by name.
+    pub fn live(&self) -> Vec<BackendRef> {
+        let backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live: Vec<_> = backends.values().filter_map(Weak::upgrade).map(BackendRef).collect();
+        live.sort_by(|one, other| one.name().cmp(other.name()));
+        live
+    }
+
+    /// Resolves when backends came, went or changed their source since the last call.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+impl BackendRef {
+    /// The same backend without keeping its subscription.
+    pub fn downgrade(&self) -> WeakBackendRef {
+        WeakBackendRef(Arc::downgrade(&self.0))
+    }
+
+    /// Whether both refer to the same backend.
+    pub fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl WeakBackendRef {
+    /// The backend, if anybody still refers to it.
+    pub fn upgrade(&self) -> Option<BackendRef> {
+        self.0.upgrade().map(BackendRef)
+    }
+}
+
+impl Deref for BackendRef {
+    type Target = Backend;
+
+    fn deref(&self) -> &Backend {
+        &self.0
+    }
+}
