@@ -10,7 +10,9 @@
 //! [`discovery`] and then `upstream::registry`.
 
 pub mod limits;
+pub mod memory;
 pub mod shard;
+pub mod worker;
 
 pub mod plan;
 pub mod routing;

@@ -1,20 +1,170 @@
-//! What one worker has open to one endpoint in one lane.
+//! What one worker has open to one endpoint in one lane: idle HTTP/1 connections, shared HTTP/2
+//! connections, and the count of exchanges in flight that the balancer looks at.
 
-/// Idle connections and the count of exchanges in flight.
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::endpoint::Endpoint;
+use super::http2;
+use super::stream::Stream;
+use crate::limits;
+use crate::shard::Lane;
+use crate::worker::Worker;
+
+/// What one worker has open to one endpoint in one lane.
 #[derive(Default)]
-pub struct Pool {}
+pub struct Pool {
+    kept: Mutex<Kept>,
+    in_flight: AtomicUsize,
+    open: AtomicUsize,
+    /// One dial at a time for HTTP/2, since the others can share what it brings.
+    pub(super) dialling: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// Set under this lock when the endpoint is retired, so that a connection given back at that
+    /// very moment cannot slip in behind.
+    closed: bool,
+    /// The most recently used last.
+    idle: VecDeque<(Stream, Instant)>,
+    shared: Vec<http2::Connection>,
+}
+
+/// One exchange in flight with one endpoint, counted from the pick to the end of the response.
+pub struct Lease {
+    worker: Arc<Worker>,
+    endpoint: Arc<Endpoint>,
+    lane: Lane,
+    /// Whether a connection of the pool belongs to it, which goes when it is dropped.
+    connected: bool,
+}
 
 impl Pool {
     /// Exchanges in flight.
     pub fn in_flight(&self) -> usize {
-        0
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Connections open, idle ones included.
     pub fn connections(&self) -> usize {
-        0
+        self.open.load(Ordering::Relaxed)
     }
 
-    /// Closes idle connections; takes none back from now on.
-    pub(super) fn close(&self) {}
+    /// Closes idle connections; takes none back from now on. Shared connections end by themselves
+    /// with their last stream.
+    pub(super) fn close(&self) {
+        let mut kept = self.kept();
+        kept.closed = true;
+        self.open.fetch_sub(kept.idle.len() + kept.shared.len(), Ordering::Relaxed);
+        (kept.idle, kept.shared) = Default::default();
+    }
+
+    /// Closes what has been idle since before `oldest`, and what the endpoint closed.
+    pub(super) fn reap(&self, oldest: Instant) {
+        let mut kept = self.kept();
+        let before = kept.idle.len() + kept.shared.len();
+        kept.idle.retain_mut(|(stream, since)| *since >= oldest && stream.is_quiet());
+        kept.shared.retain(|connection| connection.is_open());
+        self.open.fetch_sub(before - kept.idle.len() - kept.shared.len(), Ordering::Relaxed);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    /// Counts an exchange with `endpoint` from now on.
+    pub(super) fn new(worker: Arc<Worker>, endpoint: Arc<Endpoint>, lane: Lane) -> Self {
+        endpoint.pool(worker.id(), lane).in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { worker, endpoint, lane, connected: false }
+    }
+
+    /// Whose exchange it is.
+    pub fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+
+    /// Whom it is with.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        self.endpoint.pool(self.worker.id(), self.lane)
+    }
+
+    /// The most recently used idle connection that is still open.
+    pub(super) fn take_idle(&mut self) -> Option<Stream> {
+        let mut closed = 0;
+        let mut kept = self.pool().kept();
+        let found = loop {
+            match kept.idle.pop_back() {
+                None => break None,
+                Some((mut stream, _)) => match stream.is_quiet() {
+                    true => break Some(stream),
+                    false => closed += 1,
+                },
+            }
+        };
+        drop(kept);
+        self.pool().open.fetch_sub(closed, Ordering::Relaxed);
+        self.connected = found.is_some();
+        found
+    }
+
+    /// A connection was made for this exchange.
+    pub(super) fn connected(&mut self) {
+        if !std::mem::replace(&mut self.connected, true) {
+            self.pool().open.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The exchange is over and its connection may serve another.
+    pub(super) fn give_back(mut self, stream: Stream) {
+        let mut kept = self.pool().kept();
+        if kept.closed {
+            return;
+        }
+        let oldest = (kept.idle.len() >= limits::IDLE_PER_ENDPOINT).then(|| kept.idle.pop_front());
+        kept.idle.push_back((stream, Instant::now()));
+        drop(kept);
+        if oldest.is_some() {
+            self.pool().open.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.connected = false;
+    }
+
+    /// The shared connection with the fewest streams that takes one more.
+    pub(super) fn shared(&self) -> Option<http2::Connection> {
+        let mut kept = self.pool().kept();
+        let before = kept.shared.len();
+        kept.shared.retain(|connection| connection.is_open());
+        self.pool().open.fetch_sub(before - kept.shared.len(), Ordering::Relaxed);
+        let may_dial = kept.shared.len() < limits::HTTP2_CONNECTIONS_PER_ENDPOINT;
+        let least = kept.shared.iter().min_by_key(|connection| connection.streams())?;
+        (!may_dial || least.has_room()).then(|| least.clone())
+    }
+
+    /// Shares a new connection with the exchanges to come.
+    pub(super) fn share(&self, connection: http2::Connection) {
+        let mut kept = self.pool().kept();
+        if !kept.closed {
+            kept.shared.push(connection);
+            self.pool().open.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let pool = self.pool();
+        pool.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.connected {
+            pool.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }

@@ -1,0 +1,174 @@
+//! One copy: built from the request as the primary gets it, delivered to a mirror, and forgotten.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Buf;
+use futures_util::future::{Either, select};
+use http::header::EXPECT;
+use http::{HeaderName, HeaderValue, Request, StatusCode, request};
+use http_body::Body;
+
+use super::budget::Permit;
+use super::outcome::Outcome;
+use super::tee::{End, Reader};
+use super::{Mirror, Subject};
+use crate::limits;
+use crate::shard::Lane;
+use crate::upstream::body::ResponseBody;
+use crate::upstream::http1::head::Length;
+use crate::upstream::{ExchangeError, Outgoing, Policy, exchange};
+use crate::worker::Worker;
+
+/// By which a gateway knows a copy; its value counts the hops.
+pub const MARKER: HeaderName = HeaderName::from_static("x-mirrorgate-copy");
+
+/// One copy that was admitted.
+pub struct Copy {
+    mirror: Arc<Mirror>,
+    permit: Permit,
+    parts: request::Parts,
+    length: Length,
+    reader: Option<Arc<Reader>>,
+}
+
+/// How a copy ended, for the access log.
+pub struct Delivery {
+    /// What is counted.
+    pub outcome: Outcome,
+    /// What the mirror answered, if it did.
+    pub status: Option<StatusCode>,
+    /// Who answered.
+    pub endpoint: Option<String>,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+    /// From the start of the copy.
+    pub started: Instant,
+}
+
+#[derive(Default)]
+struct Answer {
+    status: Option<StatusCode>,
+    endpoint: Option<String>,
+}
+
+impl Copy {
+    pub(super) fn new(
+        mirror: Arc<Mirror>,
+        permit: Permit,
+        subject: &Subject<'_>,
+        reader: Option<Arc<Reader>>,
+    ) -> Self {
+        let parts = head(subject.parts, &mirror, subject.hops);
+        Self { mirror, permit, parts, length: subject.length, reader }
+    }
+
+    /// Where the request's body is to be offered, if it has one.
+    pub fn reader(&self) -> Option<&Arc<Reader>> {
+        self.reader.as_ref()
+    }
+
+    /// Whom it goes to.
+    pub fn mirror(&self) -> &Arc<Mirror> {
+        &self.mirror
+    }
+
+    /// Sends it and reads the answer, which is thrown away.
+    pub async fn deliver(self, worker: &Arc<Worker>) -> Delivery {
+        let Self { mirror, permit, parts, length, reader } = self;
+        let started = Instant::now();
+        let answer = Mutex::new(Answer::default());
+        let error = {
+            let body = reader.as_ref().map(|reader| Box::pin(reader.body()) as Pin<Box<_>>);
+            let outgoing =
+                Outgoing { parts: &parts, body: body.map(|body| body as _), length, upgrade: None };
+            let delivery = pin!(transact(worker, &mirror, outgoing, reader.as_deref(), &answer));
+            let deadline = pin!(deadline(&mirror, reader.as_deref()));
+            match select(delivery, deadline).await {
+                Either::Left((result, _)) => result.err(),
+                Either::Right(_) => Some(ExchangeError::Timeout(mirror.timeout)),
+            }
+        };
+        let Answer { status, endpoint } = answer.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let outcome = outcome(error.as_ref(), status, reader.as_deref().and_then(Reader::ended));
+        permit.end(outcome);
+        Delivery { outcome, status, endpoint, error: error.map(|error| error.to_string()), started }
+    }
+}
+
+/// What the primary gets, without what is meant for it alone, with the mirror's edits and the marker.
+fn head(parts: &request::Parts, mirror: &Mirror, hops: Option<u32>) -> request::Parts {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    (copy.method, copy.uri, copy.version) = (parts.method.clone(), parts.uri.clone(), parts.version);
+    copy.headers = parts.headers.clone();
+    if copy.headers.contains_key(EXPECT) {
+        copy.headers.remove(EXPECT);
+    }
+    mirror.headers.apply(&mut copy.headers);
+    copy.headers.insert(MARKER, HeaderValue::from(hops.unwrap_or(0) + 1));
+    copy
+}
+
+async fn transact(
+    worker: &Arc<Worker>,
+    mirror: &Mirror,
+    outgoing: Outgoing<'_>,
+    reader: Option<&Reader>,
+    answer: &Mutex<Answer>,
+) -> Result<(), ExchangeError> {
+    let policy = Policy {
+        lane: Lane::Mirror,
+        connect: limits::CONNECT,
+        attempt: None,
+        attempts: limits::ATTEMPTS,
+        repeat_idempotent: false,
+    };
+    let exchanged = exchange(worker, &mirror.backend, outgoing, &policy).await?;
+    if let Ok(mut answer) = answer.lock() {
+        answer.status = Some(exchanged.response.status());
+        answer.endpoint = Some(exchanged.endpoint.address().to_string());
+    }
+    throw_away(exchanged.response.into_body()).await;
+    if let Some(reader) = reader {
+        poll_fn(|context| reader.poll_ended(context)).await;
+    }
+    Ok(())
+}
+
+/// Reads an answer to its end so that the connection can be used again, or closes it when that takes
+/// too many bytes.
+async fn throw_away(mut body: ResponseBody) {
+    let mut left = limits::MIRROR_RESPONSE_BYTES;
+    while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let size = frame.data_ref().map_or(0, Buf::remaining);
+        let Some(rest) = left.checked_sub(size) else { return };
+        left = rest;
+    }
+}
+
+/// The mirror's time runs from the end of the request: a slow client is not the mirror's fault.
+async fn deadline(mirror: &Mirror, reader: Option<&Reader>) {
+    if let Some(reader) = reader {
+        poll_fn(|context| reader.poll_ended(context)).await;
+    }
+    tokio::time::sleep(mirror.timeout).await;
+}
+
+fn outcome(error: Option<&ExchangeError>, status: Option<StatusCode>, ended: Option<End>) -> Outcome {
+    match (error, status, ended) {
+        // An answer counts, unless the request it answers never became whole.
+        (_, Some(_), Some(End::Cut(outcome @ (Outcome::CutClientGone | Outcome::CutDraining)))) => outcome,
+        (_, Some(_), _) | (None, None, _) => Outcome::Delivered,
+        (Some(_), None, Some(End::Cut(outcome))) => outcome,
+        (Some(error), None, _) => match error {
+            ExchangeError::NoEndpoints => Outcome::SkippedNoEndpoints,
+            ExchangeError::Connect(_) => Outcome::FailedConnect,
+            ExchangeError::Timeout(_) => Outcome::FailedTimeout,
+            ExchangeError::Reset => Outcome::FailedReset,
+            ExchangeError::Protocol(_) => Outcome::FailedProtocol,
+            ExchangeError::Request(_) => Outcome::CutClientGone,
+        },
+    }
+}

@@ -1,0 +1,169 @@
+//! HTTP/2 to an endpoint: connections shared by the exchanges of one worker and lane.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Uri, Version, request};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use super::body::{BodyError, Chunk, RequestBody, ResponseError};
+use super::pool::Lease;
+use super::stream::Stream;
+use crate::limits;
+
+/// A connection that several exchanges share.
+#[derive(Clone)]
+pub struct Connection {
+    sender: SendRequest<OutgoingBody>,
+    streams: Arc<AtomicUsize>,
+}
+
+/// A request's body as hyper takes it.
+pub struct OutgoingBody(RequestBody);
+
+/// A response's body; the stream counts as in flight until it is dropped.
+pub struct ResponseBody {
+    incoming: Incoming,
+    _lease: Lease,
+    _stream: StreamCount,
+}
+
+struct StreamCount(Arc<AtomicUsize>);
+
+impl Connection {
+    /// Greets the endpoint and runs the connection on `lease`'s worker.
+    pub async fn open(stream: Stream, lease: &Lease) -> Result<Self, hyper::Error> {
+        let (sender, connection) = Builder::new(TokioExecutor::new())
+            .max_header_list_size(limits::HEAD_BYTES as u32)
+            .max_concurrent_reset_streams(limits::HTTP2_PENDING_RESETS)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        lease.worker().spawn(async move {
+            // Each exchange is told of its own failure; the connection's adds nothing to it.
+            let _ended = connection.await;
+        });
+        Ok(Self { sender, streams: Arc::default() })
+    }
+
+    /// Whether it takes requests at all.
+    pub fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// Exchanges that use it.
+    pub fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Whether it takes one more without others waiting for it.
+    pub fn has_room(&self) -> bool {
+        self.is_open() && self.streams() < limits::HTTP2_STREAMS as usize
+    }
+
+    /// Sends a request and waits for the head of the response. A request that was never written
+    /// comes back with the error.
+    pub async fn exchange(
+        &mut self,
+        lease: Lease,
+        request: Request<OutgoingBody>,
+    ) -> Result<http::Response<ResponseBody>, (hyper::Error, Option<Request<OutgoingBody>>)> {
+        let stream = StreamCount::new(&self.streams);
+        let response = self.sender.try_send_request(request).await;
+        let mut response = response
+            .map_err(|mut error| (error.take_message(), error))
+            .map_err(|(message, error)| (error.into_error(), message))?;
+        *response.version_mut() = Version::HTTP_11;
+        Ok(response.map(|incoming| ResponseBody { incoming, _lease: lease, _stream: stream }))
+    }
+}
+
+/// The request of `parts` in HTTP/2's form: the host is the authority, and there is no Host field.
+pub fn request(
+    parts: &request::Parts,
+    host: Option<&HeaderValue>,
+    body: RequestBody,
+) -> Result<Request<OutgoingBody>, http::Error> {
+    let host = host.or_else(|| parts.headers.get(http::header::HOST));
+    let authority = host.map_or(&b"localhost"[..], HeaderValue::as_bytes);
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(target).build()?;
+    let mut request = Request::new(OutgoingBody(body));
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = parts.headers.clone();
+    for connection_specific in [http::header::HOST, http::header::TRANSFER_ENCODING, http::header::EXPECT] {
+        request.headers_mut().remove(connection_specific);
+    }
+    Ok(request)
+}
+
+impl OutgoingBody {
+    /// The body itself, of a request that came back.
+    pub fn into_inner(self) -> RequestBody {
+        self.0
+    }
+}
+
+impl Body for OutgoingBody {
+    type Data = Chunk;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
+        match &mut self.get_mut().0 {
+            Some(body) => body.as_mut().poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|body| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |body| body.size_hint())
+    }
+}
+
+impl ResponseBody {
+    /// The next frame of the response.
+    pub fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(context));
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| ResponseError::Upstream(error.to_string()))))
+    }
+
+    /// Whether the response was read to its end.
+    pub fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    /// What is known of the rest's size.
+    pub fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl StreamCount {
+    fn new(streams: &Arc<AtomicUsize>) -> Self {
+        streams.fetch_add(1, Ordering::Relaxed);
+        Self(streams.clone())
+    }
+}
+
+impl Drop for StreamCount {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,80 @@
+//! A data-plane thread's own: its number, its random numbers, its memory, its tasks.
+//!
+//! Shares nothing with other workers but immutable tables. Everything that the data plane spawns
+//! goes through [`Worker::spawn`], so that a work-stealing mode would be one constructor away.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::limits;
+use crate::memory::Account;
+use crate::shard::WorkerId;
+
+/// A data-plane thread's own.
+pub struct Worker {
+    id: WorkerId,
+    random: AtomicU64,
+    tasks: Arc<AtomicUsize>,
+    copies: Arc<Account>,
+}
+
+impl Worker {
+    /// Worker `id`, whose random numbers follow from `seed`.
+    pub fn new(id: WorkerId, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            random: AtomicU64::new(seed),
+            tasks: Arc::default(),
+            copies: Account::new(limits::MIRROR_BYTES_PER_WORKER),
+        })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// 64 uniform bits (splitmix64: one atomic step, so no lock and no thread-local look-up).
+    pub fn random(&self) -> u64 {
+        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+        let mut mixed = self.random.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// What all copies of this worker may pin together.
+    pub fn copies(&self) -> &Arc<Account> {
+        &self.copies
+    }
+
+    /// Runs `task` on this worker. Called on the worker's own thread only.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let running = Running::new(self.tasks.clone());
+        tokio::spawn(async move {
+            let _running = running;
+            task.await;
+        });
+    }
+
+    /// Tasks that run now.
+    pub fn tasks(&self) -> usize {
+        self.tasks.load(Ordering::Relaxed)
+    }
+}
+
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn new(tasks: Arc<AtomicUsize>) -> Self {
+        tasks.fetch_add(1, Ordering::Relaxed);
+        Self(tasks)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
