@@ -18,6 +18,7 @@ use super::{Mirror, Subject};
 use crate::limits;
 use crate::shard::Lane;
 use crate::upstream::body::ResponseBody;
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::http1::head::Length;
 use crate::upstream::{ExchangeError, Outgoing, Policy, exchange};
 use crate::worker::Worker;
@@ -41,7 +42,7 @@ pub struct Delivery {
     /// What the mirror answered, if it did.
     pub status: Option<StatusCode>,
     /// Who answered.
-    pub endpoint: Option<String>,
+    pub endpoint: Option<Arc<Endpoint>>,
     /// Why it failed, if it did.
     pub error: Option<String>,
     /// From the start of the copy.
@@ -51,7 +52,7 @@ pub struct Delivery {
 #[derive(Default)]
 struct Answer {
     status: Option<StatusCode>,
-    endpoint: Option<String>,
+    endpoint: Option<Arc<Endpoint>>,
 }
 
 impl Copy {
@@ -128,7 +129,7 @@ async fn transact(
     let exchanged = exchange(worker, &mirror.backend, outgoing, &policy).await?;
     if let Ok(mut answer) = answer.lock() {
         answer.status = Some(exchanged.response.status());
-        answer.endpoint = Some(exchanged.endpoint.address().to_string());
+        answer.endpoint = Some(exchanged.endpoint);
     }
     throw_away(exchanged.response.into_body()).await;
     if let Some(reader) = reader {

@@ -1,0 +1,207 @@
+//! The data plane: *accept → connection → request → route → (mirror tee) → exchange → respond.*
+//!
+//! Read [`request`] for what happens to a request. This page has the threads it happens on: each
+//! worker is one thread with a runtime of its own, which owns its connections from accept to close.
+
+pub mod accept;
+pub mod client_body;
+pub mod connection;
+pub mod record;
+pub mod reply;
+pub mod request;
+pub mod tunnel;
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::{mpsc, watch};
+
+use self::accept::Listener;
+use crate::limits;
+use crate::routing::table::RoutingTable;
+use crate::shard::WorkerId;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use crate::worker::Worker;
+
+/// What all workers share: an immutable table and where to count.
+pub struct Gateway {
+    table: ArcSwap<RoutingTable>,
+    metrics: Arc<Metrics>,
+    access_log: AccessLog,
+    draining: AtomicBool,
+    drain: watch::Sender<bool>,
+    seats: Vec<Seat>,
+}
+
+/// One worker as the others see it.
+pub struct Seat {
+    connections: Arc<AtomicUsize>,
+    orders: mpsc::Sender<Order>,
+}
+
+/// What a worker is told.
+enum Order {
+    Listen(std::net::TcpListener, Arc<Listener>),
+    Serve(TcpStream, SocketAddr, Arc<Listener>),
+    Stop { requests: Duration, copies: Duration },
+}
+
+/// The threads of the data plane.
+pub struct Workers(Vec<JoinHandle<()>>);
+
+impl Gateway {
+    /// Starts `workers` threads that serve by `table`.
+    pub fn start(
+        workers: usize,
+        table: RoutingTable,
+        metrics: Arc<Metrics>,
+        access_log: AccessLog,
+    ) -> io::Result<(Arc<Self>, Workers)> {
+        let mut inboxes = Vec::new();
+        let mut seats = Vec::new();
+        for _ in 0..workers.max(1) {
+            let (orders, inbox) = mpsc::channel(limits::HANDOVER_QUEUE);
+            seats.push(Seat { connections: Arc::default(), orders });
+            inboxes.push(inbox);
+        }
+        let gateway = Arc::new(Self {
+            table: ArcSwap::from_pointee(table),
+            metrics,
+            access_log,
+            draining: AtomicBool::new(false),
+            drain: watch::Sender::new(false),
+            seats,
+        });
+        let mut threads = Vec::new();
+        for (number, inbox) in inboxes.into_iter().enumerate() {
+            let worker = Worker::new(WorkerId(number), fastrand::u64(..));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let gateway = gateway.clone();
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            threads.push(thread.spawn(move || runtime.block_on(work(gateway, worker, inbox)))?);
+        }
+        Ok((gateway, Workers(threads)))
+    }
+
+    /// The table in use. The guard must not be held across an await.
+    pub fn table(&self) -> Guard<Arc<RoutingTable>> {
+        self.table.load()
+    }
+
+    /// Puts another table into use; requests under way keep theirs.
+    pub fn swap(&self, table: RoutingTable) {
+        self.table.store(Arc::new(table));
+    }
+
+    /// Where to count.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Where transactions are recorded.
+    pub fn access_log(&self) -> &AccessLog {
+        &self.access_log
+    }
+
+    /// Whether the process is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Tells connections to close when their request is done, and copies not to begin.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.drain.send_replace(true);
+    }
+
+    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
+        self.drain.subscribe()
+    }
+
+    /// Lets the workers take turns at accepting from `socket`.
+    pub fn listen(&self, socket: std::net::TcpListener, listener: Arc<Listener>) {
+        let seat = &self.seats[listener.id.0 % self.seats.len()];
+        if seat.orders.try_send(Order::Listen(socket, listener)).is_err() {
+            tracing::error!("a worker takes no orders: it cannot listen");
+        }
+    }
+
+    /// Ends every worker: when its requests are done or after `requests`, and then when its copies
+    /// are done or `copies` have passed in all.
+    pub fn stop(&self, requests: Duration, copies: Duration) {
+        for seat in &self.seats {
+            // A worker that takes no orders has ended already.
+            let _ended = seat.orders.try_send(Order::Stop { requests, copies });
+        }
+    }
+
+    /// Client connections open now.
+    pub fn connections(&self) -> usize {
+        self.seats.iter().map(Seat::load).sum()
+    }
+
+    pub(crate) fn seats(&self) -> &[Seat] {
+        &self.seats
+    }
+}
+
+impl Seat {
+    fn load(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    fn hand(&self, stream: TcpStream, peer: SocketAddr, listener: Arc<Listener>) -> bool {
+        self.orders.try_send(Order::Serve(stream, peer, listener)).is_ok()
+    }
+
+    pub(crate) fn count(&self) -> Arc<AtomicUsize> {
+        self.connections.clone()
+    }
+}
+
+impl Workers {
+    /// Waits for all of them to end.
+    pub fn join(self) {
+        for thread in self.0 {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}
+
+async fn work(gateway: Arc<Gateway>, worker: Arc<Worker>, mut inbox: mpsc::Receiver<Order>) {
+    worker.spawn(connection::sweep(worker.clone()));
+    while let Some(order) = inbox.recv().await {
+        match order {
+            Order::Listen(socket, listener) => {
+                worker.spawn(accept::run(gateway.clone(), worker.clone(), socket, listener));
+            }
+            Order::Serve(stream, peer, listener) => {
+                if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
+                    connection::spawn(&gateway, &worker, stream, peer, &listener);
+                }
+            }
+            Order::Stop { requests, copies } => return finish(&gateway, &worker, requests, copies).await,
+        }
+    }
+}
+
+/// Polls instead of waiting for an event: it happens once in a process' life, and no request pays
+/// for it.
+async fn finish(gateway: &Gateway, worker: &Worker, requests: Duration, copies: Duration) {
+    const TICK: Duration = Duration::from_millis(5);
+    let begun = tokio::time::Instant::now();
+    while gateway.seats[worker.id().0].load() > 0 && begun.elapsed() < requests {
+        tokio::time::sleep(TICK).await;
+    }
+    while worker.copies_in_flight() > 0 && begun.elapsed() < copies {
+        tokio::time::sleep(TICK).await;
+    }
+}

@@ -1,0 +1,111 @@
+//! Accepting connections, and handing each to the worker that has the fewest.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::{Gateway, connection};
+use crate::limits;
+use crate::routing::table::ListenerId;
+use crate::worker::Worker;
+
+/// What all connections of one listener share.
+pub struct Listener {
+    /// Its number, by which routes refer to it.
+    pub id: ListenerId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// See [`crate::plan::ListenerPlan::half_close`].
+    pub half_close: bool,
+    /// See [`crate::plan::ListenerPlan::strict_framing`].
+    pub strict_framing: bool,
+    /// True once it accepts no more.
+    pub closed: watch::Sender<bool>,
+}
+
+/// A socket that listens on `address`.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restarted process must not wait for the connections of the one before it.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() && !address.ip().is_unspecified() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until the listener is closed. Runs on one worker; most connections go to others.
+pub(super) async fn run(
+    gateway: Arc<Gateway>,
+    worker: Arc<Worker>,
+    socket: std::net::TcpListener,
+    listener: Arc<Listener>,
+) {
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(listener = %listener.name, %error, "cannot listen"),
+    };
+    let mut closed = listener.closed.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            _ = closed.wait_for(|closed| *closed) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => place(&gateway, &worker, stream, peer, &listener),
+            Err(error) => {
+                gateway.metrics().gateway.accept_errors.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(pause_after(&error)).await;
+            }
+        }
+    }
+}
+
+/// Gives the connection to the worker with the fewest, here first among equals.
+fn place(
+    gateway: &Arc<Gateway>,
+    worker: &Arc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: &Arc<Listener>,
+) {
+    let seats = gateway.seats();
+    let here = seats[worker.id().0].load();
+    let total: usize = seats.iter().map(super::Seat::load).sum();
+    if total >= limits::CLIENT_CONNECTIONS {
+        gateway.metrics().gateway.connections_refused.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let least = seats.iter().filter(|seat| seat.load() < here).min_by_key(|seat| seat.load());
+    match least {
+        None => connection::spawn(gateway, worker, stream, peer, listener),
+        Some(seat) => {
+            let handed = stream.into_std().is_ok_and(|stream| seat.hand(stream, peer, listener.clone()));
+            if !handed {
+                gateway.metrics().gateway.connections_refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// An error of one connection says nothing of the next; lack of descriptors or memory lasts, and
+/// trying at once would only burn the processor.
+fn pause_after(error: &io::Error) -> Duration {
+    match error.kind() {
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {
+            Duration::ZERO
+        }
+        _ => Duration::from_millis(50),
+    }
+}

@@ -1,0 +1,198 @@
+//! One client connection: which protocol it speaks, hyper with every limit set, its drain.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::Gateway;
+use super::accept::Listener;
+use super::deadlines::ConnectionState;
+use super::framing::{Framed, Protocol};
+use super::record;
+use super::request::handle;
+use super::sanitize::ClientInfo;
+use crate::limits;
+use crate::mirror::copy::Copy;
+use crate::routing::table::Route;
+use crate::telemetry::access_log::record::RequestFacts;
+use crate::worker::Worker;
+
+/// What all requests of one connection share.
+pub struct Context {
+    gateway: Arc<Gateway>,
+    worker: Arc<Worker>,
+    listener: Arc<Listener>,
+    client: ClientInfo,
+    peer: SocketAddr,
+    state: Arc<ConnectionState>,
+}
+
+impl Context {
+    /// What all workers share.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// The worker that the connection lives on.
+    pub fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+
+    /// Where it came in.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
+    /// Who is at the other end.
+    pub fn client(&self) -> &ClientInfo {
+        &self.client
+    }
+
+    /// Who is at the other end, by its socket.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// What its deadlines look at.
+    pub fn state(&self) -> &Arc<ConnectionState> {
+        &self.state
+    }
+
+    /// Delivers a copy beside the request, which does not wait for it.
+    pub fn start(self: &Arc<Self>, copy: Copy, route: &Arc<Route>, facts: Option<Arc<RequestFacts>>) {
+        let (context, route) = (self.clone(), route.clone());
+        self.worker.spawn(async move {
+            let mirror = copy.mirror().clone();
+            let delivery = copy.deliver(&context.worker).await;
+            if let Some(facts) = facts {
+                record::copied(&context, &facts, &route, &mirror, &delivery);
+            }
+        });
+    }
+}
+
+/// Serves a connection on `worker`, the calling thread's.
+pub(super) fn spawn(
+    gateway: &Arc<Gateway>,
+    worker: &Arc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: &Arc<Listener>,
+) {
+    let counted = Counted::new(gateway, worker);
+    let (gateway, listener) = (gateway.clone(), listener.clone());
+    let home = worker.clone();
+    worker.spawn(async move {
+        let _counted = counted;
+        // Without it a small response may wait 40 ms for the client's delayed acknowledgement.
+        if stream.set_nodelay(true).is_ok() {
+            serve(gateway, home, stream, peer, listener).await;
+        }
+    });
+}
+
+async fn serve(
+    gateway: Arc<Gateway>,
+    worker: Arc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: Arc<Listener>,
+) {
+    let Some(registration) = worker.deadlines().register() else { return };
+    let refusals = gateway.refusals().clone();
+    let mut framed = Framed::new(stream, registration, refusals, listener.strict_framing);
+    let state = framed.state().clone();
+    let Ok(Some(protocol)) = framed.detect().await else { return };
+    let context = Arc::new(Context {
+        client: ClientInfo::new(peer.ip(), "http"),
+        gateway,
+        worker,
+        listener,
+        peer,
+        state,
+    });
+    match protocol {
+        Protocol::Http1 => serve_http1(context, framed).await,
+        Protocol::Http2 => serve_http2(context, framed).await,
+    }
+}
+
+async fn serve_http1(context: Arc<Context>, framed: Framed<TcpStream>) {
+    let mut draining = context.gateway.draining();
+    let requests = context.clone();
+    let service = service_fn(move |request| {
+        let context = requests.clone();
+        async move { Ok::<_, Infallible>(handle(context, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .half_close(context.listener.half_close)
+        .max_headers(limits::HEAD_FIELDS)
+        .max_buf_size(limits::CONNECTION_BUFFER)
+        // Deadlines are ours, and a timer armed per request costs 6 %.
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(framed), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    // A connection's end has been told to whoever waited on it: nothing is left to say.
+    let _ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = draining.wait_for(|draining| *draining) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+}
+
+async fn serve_http2(context: Arc<Context>, framed: Framed<TcpStream>) {
+    let mut draining = context.gateway.draining();
+    let requests = context.clone();
+    let service = service_fn(move |request| {
+        let context = requests.clone();
+        async move { Ok::<_, Infallible>(handle(context, request).await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::HTTP2_STREAMS)
+        .max_header_list_size(limits::HEAD_BYTES as u32)
+        .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS)
+        .max_local_error_reset_streams(limits::HTTP2_LOCAL_ERROR_RESETS)
+        .serve_connection(TokioIo::new(framed), service);
+    let mut connection = pin!(connection);
+    let _ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = draining.wait_for(|draining| *draining) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+}
+
+/// A connection in the counts of its worker and of the process.
+struct Counted {
+    gateway: Arc<Gateway>,
+    seat: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    fn new(gateway: &Arc<Gateway>, worker: &Worker) -> Self {
+        let seat = gateway.seats()[worker.id().0].count();
+        seat.fetch_add(1, Ordering::Relaxed);
+        gateway.metrics().gateway.client_connections.fetch_add(1, Ordering::Relaxed);
+        gateway.metrics().gateway.client_connections_total.fetch_add(1, Ordering::Relaxed);
+        Self { gateway: gateway.clone(), seat }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.seat.fetch_sub(1, Ordering::Relaxed);
+        self.gateway.metrics().gateway.client_connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

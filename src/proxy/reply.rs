@@ -1,0 +1,173 @@
+//! What a client is told when there is no response to pass on, and the body that every reply has.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use super::record::Finish;
+use crate::telemetry::access_log::record::ResponseFlag as Flag;
+use crate::upstream::ExchangeError;
+use crate::upstream::body::{BodyError, ResponseBody, ResponseError};
+use crate::upstream::connect::ConnectError;
+
+/// Why a request is answered by the gateway itself.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The request is malformed or ambiguous; the connection closes.
+    Malformed(&'static str),
+    /// CONNECT, which a reverse proxy has no use for.
+    MethodNotAllowed,
+    /// No route takes it.
+    NoRoute,
+    /// The route has no backend that takes traffic.
+    NoBackend,
+    /// The exchange with the backend failed.
+    Exchange(ExchangeError),
+    /// The transaction took longer than `timeouts.request`.
+    RequestTimeout,
+    /// A rewrite of the route yields no valid path.
+    Rewrite,
+}
+
+/// What an operator looks for in an access record: Envoy's response flags and details.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Envoy's response flag.
+    pub flag: Flag,
+    /// What happened, in a word.
+    pub details: &'static str,
+}
+
+/// The response passed on without incident.
+pub const VIA_UPSTREAM: Reason = Reason { flag: Flag::None, details: "via_upstream" };
+/// A redirect.
+pub const DIRECT: Reason = Reason { flag: Flag::None, details: "direct_response" };
+
+impl Refusal {
+    /// Status, reason and a short plain text: the one place where failures become answers.
+    pub fn answer(&self) -> (StatusCode, Reason, &'static str) {
+        let (status, flag, details, text) = match self {
+            Self::Malformed(what) => (StatusCode::BAD_REQUEST, Flag::DownstreamProtocolError, *what, "malformed request"),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, Flag::DownstreamProtocolError, "connect_refused", "method not allowed")
+            }
+            Self::NoRoute => (StatusCode::NOT_FOUND, Flag::NoRoute, "route_not_found", "no route"),
+            Self::NoBackend => (StatusCode::INTERNAL_SERVER_ERROR, Flag::NoHealthyUpstream, "no_backend", "route without backend"),
+            Self::Rewrite => (StatusCode::INTERNAL_SERVER_ERROR, Flag::None, "rewrite_failed", "rewrite failed"),
+            Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, Flag::UpstreamTimeout, "request_timeout", "request timeout"),
+            Self::Exchange(error) => match error {
+                ExchangeError::NoEndpoints => {
+                    (StatusCode::SERVICE_UNAVAILABLE, Flag::NoHealthyUpstream, "no_healthy_upstream", "no endpoints")
+                }
+                ExchangeError::Connect(ConnectError::Io(_)) => {
+                    (StatusCode::BAD_GATEWAY, Flag::UpstreamConnectionFailure, "connect_failed", "cannot connect to backend")
+                }
+                ExchangeError::Connect(ConnectError::Timeout(_)) => {
+                    (StatusCode::GATEWAY_TIMEOUT, Flag::UpstreamConnectionFailure, "connect_timeout", "backend connect timeout")
+                }
+                ExchangeError::Timeout(_) => {
+                    (StatusCode::GATEWAY_TIMEOUT, Flag::UpstreamTimeout, "response_timeout", "backend timeout")
+                }
+                ExchangeError::Reset => {
+                    (StatusCode::BAD_GATEWAY, Flag::UpstreamConnectionTermination, "upstream_reset", "backend closed the connection")
+                }
+                ExchangeError::Protocol(_) => {
+                    (StatusCode::BAD_GATEWAY, Flag::UpstreamConnectionTermination, "upstream_protocol_error", "backend sent an invalid response")
+                }
+                ExchangeError::Request(BodyError::ClientGone | BodyError::Cut) => {
+                    (StatusCode::BAD_REQUEST, Flag::DownstreamConnectionTermination, "client_gone", "request body broken off")
+                }
+            },
+        };
+        (status, Reason { flag, details }, text)
+    }
+
+    /// The reply, without a body yet to be counted.
+    pub fn response(&self, text: &'static str, status: StatusCode) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from_static(text.as_bytes()));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if matches!(self, Self::Malformed(_)) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// The body of every reply. Its end, or its being dropped, is the end of the transaction.
+pub struct ReplyBody {
+    content: Content,
+    finish: Finish,
+    deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+/// Where the bytes of a reply come from.
+pub enum Content {
+    /// From us.
+    Own(Bytes),
+    /// From an endpoint.
+    Upstream(ResponseBody),
+}
+
+impl ReplyBody {
+    /// A reply of `content`, whose end is reported to `finish`, and which is broken off at `deadline`.
+    pub fn new(content: Content, finish: Finish, deadline: Option<Pin<Box<tokio::time::Sleep>>>) -> Self {
+        Self { content, finish, deadline }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = ResponseError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
+        let reply = self.get_mut();
+        if let Some(deadline) = &mut reply.deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            reply.content = Content::Own(Bytes::new());
+            reply.finish.broke(Reason { flag: Flag::UpstreamTimeout, details: "request_timeout" });
+            return Poll::Ready(Some(Err(ResponseError::Timeout)));
+        }
+        let frame = match &mut reply.content {
+            Content::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Upstream(body) => Pin::new(body).poll_frame(context),
+        };
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                reply.finish.sent(frame.data_ref().map_or(0, Buf::remaining));
+                if reply.is_end_stream() {
+                    reply.finish.complete();
+                }
+            }
+            Poll::Ready(Some(Err(_))) => {
+                reply.finish.broke(Reason { flag: Flag::UpstreamConnectionTermination, details: "upstream_reset_after_response_started" });
+            }
+            Poll::Ready(None) => reply.finish.complete(),
+            Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(bytes) => bytes.is_empty(),
+            Content::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Upstream(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! One request, start to end: the page to read aloud.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::Poll;
+use std::time::Instant;
+
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::client_body::{ClientBody, Drained};
+use super::connection::Context;
+use super::record::Finish;
+use super::reply::{Content, DIRECT, Refusal, ReplyBody, VIA_UPSTREAM};
+use super::sanitize::{self, Target};
+use super::tunnel;
+use crate::mirror::copy::Copy;
+use crate::mirror::tee::Tee;
+use crate::mirror::{self, Subject};
+use crate::routing::filter::{Filters, Redirect};
+use crate::routing::index::RequestView;
+use crate::routing::table::{Action, Route};
+use crate::upstream::body::RequestBody;
+use crate::upstream::http1::head::Length;
+use crate::upstream::{Exchanged, Outgoing, exchange, primary_policy};
+
+/// Answers one request of a client.
+pub async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Response<ReplyBody> {
+    let mut finish = Finish::begin(&context, &request);
+    match answer(&context, request, &mut finish).await {
+        Ok((parts, content, deadline)) => {
+                        Response::from_parts(parts, ReplyBody::new(content, finish, deadline))
+        }
+        Err(refusal) => {
+            let (status, reason, text) = refusal.answer();
+            finish.replied(status, reason);
+            let response = refusal.response(text, status);
+            response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None))
+        }
+    }
+}
+
+type Deadline = Option<Pin<Box<tokio::time::Sleep>>>;
+type Answer = (http::response::Parts, Content, Deadline);
+
+async fn answer(
+    context: &Arc<Context>,
+    mut request: Request<Incoming>,
+    finish: &mut Finish,
+) -> Result<Answer, Refusal> {
+    let upgraded = tunnel::asked_for(&mut request);
+    let (mut parts, incoming) = request.into_parts();
+    let length = length(&parts, &incoming);
+    let table = context.gateway().table();
+    let target = sanitize::inbound(&mut parts, context.client(), &table.trust(), || context.request_id())?;
+    finish.sanitised(&parts);
+
+    let view = view(context, &parts, &target);
+    let (route, prefix) = table.find(&view).map(|(route, prefix)| (route.clone(), prefix)).ok_or(Refusal::NoRoute)?;
+    drop(table);
+    finish.routed(&route);
+
+    let backends = match &route.action {
+        Action::Redirect(redirect) => return redirected(context, redirect, &parts, prefix, finish),
+        Action::Forward(backends) => backends,
+    };
+    let backend = backends.pick(context.worker().random()).ok_or(Refusal::NoBackend)?;
+    finish.backend(backend.name());
+    if backend.endpoints().is_empty() {
+        return Err(Refusal::Exchange(crate::upstream::ExchangeError::NoEndpoints));
+    }
+    rewrite(&route.filters, &mut parts, prefix)?;
+
+    let copies = mirror::begin(
+        &route.mirrors,
+        &Subject {
+            parts: &parts,
+            length,
+            size: incoming.size_hint(),
+            draw: if route.mirrors.is_empty() { 0 } else { context.worker().random() },
+            hops: target.hops,
+            upgrades: upgraded.is_some(),
+            draining: context.gateway().is_draining(),
+        },
+        context.worker(),
+    );
+    route.metrics.forwarded(context.worker().id());
+    let body = body(context, incoming, length, &copies, finish);
+    let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
+    let outgoing = Outgoing { parts: &parts, body, length, upgrade: upgrade.as_ref() };
+    let policy = primary_policy(route.timeouts.backend);
+    let deadline = route.timeouts.request.map(|time| Box::pin(tokio::time::sleep(time)));
+    let exchange = exchange(context.worker(), backend, outgoing, &policy);
+    let (exchanged, deadline) = race(exchange, (copies, &route, finish.facts()), context, deadline).await?;
+    let Exchanged { mut response, endpoint, tunnel } = exchanged;
+    finish.answered(endpoint);
+
+    sanitize::outbound(response.headers_mut());
+    route.filters.response_headers.apply(response.headers_mut());
+    if let (Some(asked), Some(through)) = (upgraded, tunnel) {
+        tunnel::splice(context, asked, through, response.headers_mut());
+    }
+    let (parts, body) = response.into_parts();
+    finish.replied(parts.status, VIA_UPSTREAM);
+    Ok((parts, Content::Upstream(body), deadline))
+}
+
+/// How the body ends, as the client's head says: what is said of it upstream is the same.
+fn length(parts: &request::Parts, incoming: &Incoming) -> Length {
+    let declared = parts.headers.contains_key(http::header::CONTENT_LENGTH);
+    match incoming.size_hint().exact() {
+        Some(0) if parts.headers.contains_key(TRANSFER_ENCODING) => Length::Chunked,
+        Some(0) if incoming.is_end_stream() && !declared => Length::None,
+        Some(bytes) => Length::Exact(bytes),
+        None => Length::Chunked,
+    }
+}
+
+fn view<'request>(
+    context: &Context,
+    parts: &'request request::Parts,
+    target: &'request Target,
+) -> RequestView<'request> {
+    RequestView {
+        listener: context.listener().0,
+        host: target.host(),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        method: &parts.method,
+        headers: &parts.headers,
+    }
+}
+
+/// Applies the route's edits to what goes upstream.
+fn rewrite(filters: &Filters, parts: &mut request::Parts, prefix: usize) -> Result<(), Refusal> {
+    filters.request_headers.apply(&mut parts.headers);
+    if let Some(host) = &filters.host {
+        parts.headers.insert(HOST, host.clone());
+    }
+    if let Some(path) = &filters.path {
+        let target = target_of(parts);
+        let target = path.apply(&target, prefix).map_err(|_| Refusal::Rewrite)?;
+        parts.uri = http::Uri::from(target);
+    }
+    Ok(())
+}
+
+fn target_of(parts: &request::Parts) -> PathAndQuery {
+    parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+fn redirected(
+    context: &Context,
+    redirect: &Redirect,
+    parts: &request::Parts,
+    prefix: usize,
+    finish: &mut Finish,
+) -> Result<Answer, Refusal> {
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let location = redirect
+        .location(context.scheme(), host, context.port(), &target_of(parts), prefix)
+        .map_err(|_| Refusal::Rewrite)?;
+    finish.replied(redirect.status, DIRECT);
+    let mut response = Response::new(());
+    *response.status_mut() = redirect.status;
+    response.headers_mut().insert(http::header::LOCATION, location);
+    Ok((response.into_parts().0, Content::Own(bytes::Bytes::new()), None))
+}
+
+/// The body as the primary pulls it, and through it the copies.
+fn body(
+    context: &Context,
+    incoming: Incoming,
+    length: Length,
+    copies: &[Copy],
+    finish: &mut Finish,
+) -> RequestBody {
+    if matches!(length, Length::None | Length::Exact(0)) {
+        return None;
+    }
+    let source = ClientBody::new(incoming, finish.received());
+    let readers: Vec<_> = copies.iter().filter_map(|copy| copy.reader().cloned()).collect();
+    let worker = context.worker().clone();
+    Some(match readers.is_empty() {
+        true => Box::pin(Drained::new(source, worker)),
+        false => Box::pin(Drained::new(Tee::new(source, readers), worker)),
+    })
+}
+
+/// Runs the exchange, and starts the copies once the primary had its first turn: what it costs to
+/// start them is spent while the primary is on its way.
+async fn race(
+    exchange: impl Future<Output = Result<Exchanged, crate::upstream::ExchangeError>>,
+    (copies, route, facts): (Vec<Copy>, &Arc<Route>, Option<Arc<RequestFacts>>),
+    context: &Arc<Context>,
+    mut deadline: Deadline,
+) -> Result<(Exchanged, Deadline), Refusal> {
+    let mut exchange = pin!(exchange);
+    let mut copies = Some(copies);
+    let exchanged = poll_fn(|task| {
+        let polled = exchange.as_mut().poll(task).map_err(Refusal::Exchange);
+        for copy in copies.take().into_iter().flatten() {
+            context.start(copy, route, facts.clone());
+        }
+        match &mut deadline {
+            Some(deadline) if polled.is_pending() => {
+                deadline.as_mut().poll(task).map(|()| Err(Refusal::RequestTimeout))
+            }
+            _ => polled,
+        }
+    })
+    .await?;
+    Ok((exchanged, deadline))
+}

@@ -1,0 +1,219 @@
+//! What the data plane makes of a plan: immutable, swapped whole, loaded once per request.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::filter::{Filters, Redirect};
+use super::index::{Found, RequestView, RouteIndex, Rule};
+use crate::mirror::Mirror;
+use crate::mirror::budget::Budget;
+use crate::plan::{BackendSpec, MirrorPlan, Plan, RouteAction, RoutePlan, Timeouts};
+use crate::shard::Lane;
+use crate::telemetry::metrics::{Metrics, RouteMetrics};
+use crate::upstream::registry::{BackendRef, Registry};
+
+/// The compiled configuration.
+pub struct RoutingTable {
+    routes: Vec<Arc<Route>>,
+    index: RouteIndex,
+    trusted_hops: u32,
+    via: Option<Arc<str>>,
+}
+
+/// A route, ready to be used.
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What happens to a request that matches.
+    pub action: Action,
+    /// Edits of request and response.
+    pub filters: Filters,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Who gets copies.
+    pub mirrors: Vec<Arc<Mirror>>,
+    /// Its counters.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// What happens to a request that matches.
+pub enum Action {
+    /// Sent to one of these.
+    Forward(Backends),
+    /// Answered with a redirect.
+    Redirect(Redirect),
+}
+
+/// Backends that share a route's traffic by weight.
+pub struct Backends {
+    choices: Vec<(BackendRef, u32)>,
+    total: u64,
+}
+
+/// Makes tables of plans, and carries over from one to the next what must outlive a reload.
+pub struct Builder {
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    budgets: Mutex<HashMap<(Arc<str>, Arc<str>), Weak<Budget>>>,
+    listeners: Mutex<HashMap<Arc<str>, ListenerId>>,
+}
+
+/// A listener's number: the same for the same name for as long as the process runs, so that
+/// connections survive a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub usize);
+
+impl RoutingTable {
+    /// The route that takes a request, and how long the prefix is that matched.
+    pub fn find(&self, request: &RequestView<'_>) -> Option<(&Arc<Route>, usize)> {
+        let Found { rule, prefix } = self.index.find(request)?;
+        self.routes.get(rule).map(|route| (route, prefix))
+    }
+
+    /// All routes, in order.
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// Proxies in front of this one that are believed.
+    pub fn trusted_hops(&self) -> u32 {
+        self.trusted_hops
+    }
+
+    /// The pseudonym for `Via`.
+    pub fn via(&self) -> Option<&str> {
+        self.via.as_deref()
+    }
+
+    /// Calls `visit` with every backend that a route refers to and what for: the one walk over
+    /// references.
+    pub fn for_each_backend(&self, mut visit: impl FnMut(&BackendRef, Lane)) {
+        for route in &self.routes {
+            if let Action::Forward(backends) = &route.action {
+                backends.choices.iter().for_each(|(backend, _)| visit(backend, Lane::Primary));
+            }
+            route.mirrors.iter().for_each(|mirror| visit(&mirror.backend, Lane::Mirror));
+        }
+    }
+}
+
+impl Backends {
+    /// The backend that `draw`, uniform over 64 bits, falls on. `None` when none has a weight.
+    pub fn pick(&self, draw: u64) -> Option<&BackendRef> {
+        if let [(only, weight)] = self.choices.as_slice() {
+            return (*weight > 0).then_some(only);
+        }
+        let mut point = ((u128::from(draw) * u128::from(self.total)) >> 64) as u64;
+        self.choices
+            .iter()
+            .find(|(_, weight)| match point.checked_sub(u64::from(*weight)) {
+                Some(rest) => {
+                    point = rest;
+                    false
+                }
+                None => true,
+            })
+            .map(|(backend, _)| backend)
+    }
+
+    /// The backends with their weights.
+    pub fn choices(&self) -> &[(BackendRef, u32)] {
+        &self.choices
+    }
+}
+
+impl Builder {
+    /// Makes tables whose backends live in `registry`.
+    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
+        Self { registry, metrics, budgets: Mutex::default(), listeners: Mutex::default() }
+    }
+
+    /// The number of the listener called `name`.
+    pub fn listener(&self, name: &Arc<str>) -> ListenerId {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = ListenerId(listeners.len());
+        *listeners.entry(name.clone()).or_insert(next)
+    }
+
+    /// Takes references to all that `plan` names. A plan that was checked cannot fail here; a name
+    /// that is not among its backends is left out, so that a mirror never costs a route.
+    pub fn build(&self, plan: &Plan) -> RoutingTable {
+        let specs: HashMap<_, _> = plan.backends.iter().map(|spec| (spec.name.clone(), spec)).collect();
+        let scopes: Vec<_> = plan.routes.iter().map(|route| self.scope(route)).collect();
+        let rules: Vec<_> = plan
+            .routes
+            .iter()
+            .zip(&scopes)
+            .map(|(route, scope)| Rule {
+                listeners: scope.as_deref(),
+                hosts: &route.hosts,
+                matches: &route.matches,
+            })
+            .collect();
+        RoutingTable {
+            index: RouteIndex::build(&rules),
+            routes: plan.routes.iter().map(|route| Arc::new(self.route(route, &specs))).collect(),
+            trusted_hops: plan.trusted_hops,
+            via: plan.via.as_deref().map(Arc::from),
+        }
+    }
+
+    fn scope(&self, route: &RoutePlan) -> Option<Vec<usize>> {
+        let names = route.listeners.as_ref()?;
+        Some(names.iter().map(|name| self.listener(name).0).collect())
+    }
+
+    fn route(&self, plan: &RoutePlan, specs: &HashMap<Arc<str>, &BackendSpec>) -> Route {
+        let reference = |name: &Arc<str>| specs.get(name).map(|spec| self.registry.reference(spec));
+        let action = match &plan.action {
+            RouteAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
+            RouteAction::Forward(backends) => {
+                let choices: Vec<_> = backends
+                    .iter()
+                    .filter_map(|choice| Some((reference(&choice.backend)?, choice.weight)))
+                    .collect();
+                let total = choices.iter().map(|(_, weight)| u64::from(*weight)).sum();
+                Action::Forward(Backends { choices, total })
+            }
+        };
+        let mirrors = plan
+            .mirrors
+            .iter()
+            .filter_map(|mirror| Some(Arc::new(self.mirror(plan, mirror, reference(&mirror.backend)?))))
+            .collect();
+        Route {
+            name: plan.name.clone(),
+            action,
+            filters: plan.filters.clone(),
+            timeouts: plan.timeouts,
+            mirrors,
+            metrics: self.metrics.route(&plan.name),
+        }
+    }
+
+    fn mirror(&self, route: &RoutePlan, plan: &MirrorPlan, backend: BackendRef) -> Mirror {
+        Mirror {
+            backend,
+            threshold: plan.fraction.threshold(),
+            methods: plan.methods.clone(),
+            headers: plan.headers.clone(),
+            timeout: plan.timeout,
+            lag: plan.lag,
+            budget: self.budget(&route.name, plan),
+        }
+    }
+
+    /// The budget of a mirror, shared with the table before this one.
+    fn budget(&self, route: &Arc<str>, plan: &MirrorPlan) -> Arc<Budget> {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (route.clone(), plan.backend.clone());
+        if let Some(living) = budgets.get(&key).and_then(Weak::upgrade) {
+            living.set_in_flight(plan.in_flight);
+            return living;
+        }
+        budgets.retain(|_, budget| budget.strong_count() > 0);
+        let budget = Budget::new(plan.in_flight, self.metrics.mirror(route, &plan.backend));
+        budgets.insert(key, Arc::downgrade(&budget));
+        budget
+    }
+}
