@@ -11,26 +11,14 @@ use mirrorgate::routing::matches::{HostPattern, PathMatch, RouteMatch, ValueMatc
 
 const PREFIXES_PER_HOST: usize = 10;
 
-fn routes(criterion: &mut Criterion) {
-    let headers = HeaderMap::from_iter([
-        (HeaderName::from_static("user-agent"), HeaderValue::from_static("bench")),
-        (HeaderName::from_static("accept"), HeaderValue::from_static("*/*")),
-        (HeaderName::from_static("x-env"), HeaderValue::from_static("test")),
-    ]);
-    let view = |host, path| RequestView {
-        listener: 0,
-        host,
-        path,
-        query: Some("v=2&page=17"),
-        method: &Method::GET,
-        headers: &headers,
-    };
+fn find(criterion: &mut Criterion) {
+    let headers = headers();
     let slashes = "/".repeat(8000);
 
     let mut group = criterion.benchmark_group("find");
     let only = RouteIndex::build(&[Rule { listeners: None, hosts: &[], matches: &[] }]);
     group.bench_function("the only route", |bench| {
-        bench.iter(|| only.find(black_box(&view("shop.example.com", "/api/v1/users/17"))));
+        bench.iter(|| only.find(black_box(&view(&headers, "shop.example.com", "/api/v1/users/17"))));
     });
     for count in [10, 1_000, 10_000] {
         let index = hosts_and_prefixes(count);
@@ -44,15 +32,21 @@ fn routes(criterion: &mut Criterion) {
         ];
         for (name, host, path) in requests {
             let expected = name.starts_with("hit");
-            assert_eq!(index.find(&view(host, path)).is_some(), expected, "{name} among {count}");
-            group.bench_with_input(BenchmarkId::new(name, count), &view(host, path), |bench, request| {
-                bench.iter(|| index.find(black_box(request)));
-            });
+            assert_eq!(index.find(&view(&headers, host, path)).is_some(), expected, "{name} among {count}");
+            group.bench_with_input(
+                BenchmarkId::new(name, count),
+                &view(&headers, host, path),
+                |bench, request| {
+                    bench.iter(|| index.find(black_box(request)));
+                },
+            );
         }
     }
     group.finish();
+}
 
-    let mut group = criterion.benchmark_group("conditions");
+fn conditions(criterion: &mut Criterion) {
+    let headers = headers();
     let conditions = RouteMatch {
         path: Some(PathMatch::Prefix("/api".to_owned())),
         method: Some(Method::GET),
@@ -60,11 +54,11 @@ fn routes(criterion: &mut Criterion) {
         query: vec![("v".to_owned(), ValueMatch::Exact("2".to_owned()))],
     };
     let index = RouteIndex::build(&[Rule { listeners: None, hosts: &[], matches: &[conditions] }]);
-    assert!(index.find(&view("shop.example.com", "/api/v1")).is_some());
-    group.bench_function("method, header and query", |bench| {
-        bench.iter(|| index.find(black_box(&view("shop.example.com", "/api/v1"))));
+    let request = view(&headers, "shop.example.com", "/api/v1");
+    assert!(index.find(&request).is_some());
+    criterion.bench_function("conditions on method, header and query", |bench| {
+        bench.iter(|| index.find(black_box(&request)));
     });
-    group.finish();
 }
 
 fn build(criterion: &mut Criterion) {
@@ -89,5 +83,17 @@ fn hosts_and_prefixes(count: usize) -> RouteIndex {
     RouteIndex::build(&rules)
 }
 
-criterion_group!(benches, routes, build);
+fn headers() -> HeaderMap {
+    HeaderMap::from_iter([
+        (HeaderName::from_static("user-agent"), HeaderValue::from_static("bench")),
+        (HeaderName::from_static("accept"), HeaderValue::from_static("*/*")),
+        (HeaderName::from_static("x-env"), HeaderValue::from_static("test")),
+    ])
+}
+
+fn view<'a>(headers: &'a HeaderMap, host: &'a str, path: &'a str) -> RequestView<'a> {
+    RequestView { listener: 0, host, path, query: Some("page=17&v=2"), method: &Method::GET, headers }
+}
+
+criterion_group!(benches, find, conditions, build);
 criterion_main!(benches);
