@@ -1,6 +1,6 @@
 //! The paths of one host: a tree of segments for exact paths and prefixes, a list of expressions.
 //!
-//! A look-up goes down the tree once, reading each byte of the path at most once and no further than
+//! A look-up goes down the tree once, hashing each segment of the path at most once and none below
 //! the longest stored path, and then up again from the longest prefix to the shortest. So neither the
 //! number of routes nor a path made of slashes makes it slow; only expressions are tried in turn.
 
@@ -106,15 +106,24 @@ impl Paths {
     /// The deepest node on the way of `path`, and whether the whole path led there.
     fn descend(&self, path: &str) -> (usize, bool) {
         // `*` and the target of CONNECT are no paths: only the root's prefix takes them.
-        let Some(segments) = path.strip_prefix('/') else { return (ROOT, false) };
+        let mut rest = path.strip_prefix('/');
         let mut at = ROOT;
-        for segment in segments.split('/') {
-            match self.nodes[at].children.get(segment) {
-                Some(&child) => at = child,
+        while let Some(segments) = rest {
+            let children = &self.nodes[at].children;
+            // Before the segment is measured: below the last node no more of the path is read.
+            if children.is_empty() {
+                return (at, false);
+            }
+            let (segment, after) = match segments.split_once('/') {
+                Some((segment, after)) => (segment, Some(after)),
+                None => (segments, None),
+            };
+            match children.get(segment) {
+                Some(&child) => (at, rest) = (child, after),
                 None => return (at, false),
             }
         }
-        (at, true)
+        (at, path.starts_with('/'))
     }
 
     /// The node of a path given without its first slash, made if it is not there.
