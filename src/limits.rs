@@ -74,6 +74,14 @@ pub const BACKENDS: usize = 100_000;
 /// Endpoints of one backend; what a source names beyond it is dropped and said in `last_error`.
 pub const ENDPOINTS: usize = 50_000;
 
+// ---- routing -----------------------------------------------------------------------------------
+
+/// Bytes of one compiled regular expression.
+pub const PATTERN_BYTES: usize = MIB;
+/// Edits in each list of a header filter. Far below what a `HeaderMap` can hold (32,768), so that no
+/// edit of a bounded head can fail.
+pub const HEADER_EDITS: usize = 1024;
+
 // ---- mirrors ------------------------------------------------------------------------------------
 
 /// Copies in flight for one mirror.

@@ -1,4 +1,6 @@
 //! The compiled table: which route takes a request, and what it does with it.
 
 pub mod filter;
+pub mod index;
 pub mod matches;
+pub mod query;

@@ -1,7 +1,12 @@
 //! What a route matches, as data.
+//!
+//! Owns the vocabulary of conditions and what each single one means; which of several routes wins is
+//! `index`'s business. The configuration's compiler and the Gateway API translation build these.
 
 use http::{HeaderName, Method};
-use regex::Regex;
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::limits;
 
 /// A host, or a wildcard for the hosts below one (`*.example.com` matches `a.b.example.com`, and
 /// not `example.com`). Lower case, without a port.
@@ -29,9 +34,10 @@ pub struct RouteMatch {
 /// A condition on the path.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PathMatch {
-    /// The path is this.
+    /// The path is this, byte for byte.
     Exact(String),
-    /// The path begins with these whole segments.
+    /// The path begins with these whole segments: `/api` takes `/api`, `/api/` and `/api/x`, and not
+    /// `/apix`. A `/` at the end says nothing; `/` takes every path.
     Prefix(String),
     /// The whole path matches.
     Regex(Pattern),
@@ -48,18 +54,43 @@ pub enum ValueMatch {
     Present,
 }
 
+impl ValueMatch {
+    /// Whether a value that is there meets the condition.
+    pub fn holds(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Exact(expected) => value == expected.as_bytes(),
+            Self::Regex(pattern) => pattern.matches_bytes(value),
+            Self::Present => true,
+        }
+    }
+}
+
 /// A regular expression that must match the whole of a text.
+///
+/// It works on bytes, since paths and header values are bytes: `.` is one byte, and `\d`, `\w` and
+/// `(?i)` know ASCII only. The time to match is linear in the text, whatever the expression.
 #[derive(Clone, Debug)]
 pub struct Pattern(Regex);
 
 impl Pattern {
     /// Compiles `expression`, anchored at both ends.
+    ///
+    /// Fails when it is not a regular expression or needs more than
+    /// [`limits::PATTERN_BYTES`] compiled.
     pub fn new(expression: &str) -> Result<Self, regex::Error> {
-        regex::RegexBuilder::new(&format!("^(?:{expression})$")).size_limit(1 << 20).build().map(Self)
+        // By itself first: `a)|(b` is no expression, yet would close the group below and so escape
+        // the anchors. The error then also shows what the user wrote.
+        compile(expression)?;
+        compile(&format!("^(?:{expression})$")).map(Self)
     }
 
     /// Whether the whole of `text` matches.
     pub fn matches(&self, text: &str) -> bool {
+        self.matches_bytes(text.as_bytes())
+    }
+
+    /// Whether the whole of `text`, which need not be UTF-8, matches.
+    pub fn matches_bytes(&self, text: &[u8]) -> bool {
         self.0.is_match(text)
     }
 
@@ -72,5 +103,45 @@ impl Pattern {
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()
+    }
+}
+
+/// Without Unicode, whose tables are not built in: with it `\d` would not even compile.
+fn compile(expression: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(expression).unicode(false).size_limit(limits::PATTERN_BYTES).build()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn patterns_match_the_whole_text() {
+        for (expression, text, expected) in [
+            ("/a|/b", "/a", true),
+            ("/a|/b", "/ab", false),
+            ("/a|/b", "x/b", false),
+            (r"/users/\d+", "/users/17", true),
+            (r"/users/\d+", "/users/17/x", false),
+            ("(?i)/abc", "/ABC", true),
+            ("(?m)a", "a\nb", false),
+            ("", "", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(Pattern::new(expression).unwrap().matches(text), expected, "{expression} on {text:?}");
+        }
+        assert!(Pattern::new(r"\xff.").unwrap().matches_bytes(b"\xff\xfe"), "bytes beyond UTF-8");
+    }
+
+    #[test]
+    fn an_expression_cannot_escape_its_anchors() {
+        assert!(Pattern::new("/a)|(/b").is_err());
+        assert!(Pattern::new("(").is_err());
+    }
+
+    #[test]
+    fn an_expression_too_large_is_refused() {
+        assert!(Pattern::new("[a-z]{1000}{1000}").is_err());
     }
 }
