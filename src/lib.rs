@@ -12,6 +12,8 @@
 pub mod limits;
 pub mod shard;
 
+pub mod proxy;
+
 pub mod plan;
 pub mod routing;
 
