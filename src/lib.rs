@@ -14,6 +14,8 @@ pub mod memory;
 pub mod shard;
 pub mod worker;
 
+pub mod proxy;
+
 pub mod plan;
 pub mod routing;
 

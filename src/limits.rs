@@ -17,6 +17,18 @@ pub const CLIENT_CONNECTIONS: usize = 100_000;
 pub const HEAD_BYTES: usize = 64 * KIB;
 /// Fields of a request or response head (hyper's own default).
 pub const HEAD_FIELDS: usize = 100;
+/// Bytes of a request's target, path and query; above it 414. nginx and Envoy allow about as much.
+pub const TARGET_BYTES: usize = 16 * KIB;
+/// Empty lines that are skipped before a request line (RFC 9112 2.2: at least one should be).
+pub const LEADING_EMPTY_LINES: u32 = 2;
+/// Greatest Content-Length or chunk size that is believed: backends hold lengths in signed 64 bits.
+pub const BODY_LENGTH: u64 = i64::MAX as u64;
+/// Bytes read at first, to tell HTTP/2 from HTTP/1: a common request head fits, so that no read more
+/// than without the question is made.
+pub const DETECT_BYTES: usize = 2 * KIB;
+/// Scattered writes below this are copied together and written at once: one `write` of a few
+/// kilobytes costs less than the kernel's walk over the pieces of a `writev`.
+pub const FLATTEN_WRITE: usize = 4 * KIB;
 /// From accepting a connection to its first byte.
 pub const FIRST_BYTE: Duration = Duration::from_secs(10);
 /// From the first byte of a head to its last.
@@ -27,6 +39,8 @@ pub const CLIENT_IDLE: Duration = Duration::from_secs(300);
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How often deadlines of connections are looked at: coarse, since a timer per request costs 6 %.
 pub const DEADLINE_TICK: Duration = Duration::from_millis(250);
+/// Connections whose deadlines are looked at before the sweeper lets others run.
+pub const DEADLINE_SLICE: usize = 4096;
 /// Streams that one HTTP/2 connection may have open.
 pub const HTTP2_STREAMS: u32 = 128;
 /// Streams that a client may open and reset before they are accepted (rapid reset, CVE-2023-44487).

@@ -6,9 +6,12 @@
 pub mod accept;
 pub mod client_body;
 pub mod connection;
+pub mod deadlines;
+pub mod framing;
 pub mod record;
 pub mod reply;
 pub mod request;
+pub mod sanitize;
 pub mod tunnel;
 
 use std::io;

@@ -1,0 +1,360 @@
+//! Coarse deadlines of client connections, without a timer per request.
+//!
+//! Each connection keeps what it waits for and since which tick in a few atomics, which its IO wrapper
+//! and its requests store into. One sweeper per worker looks at all of them each
+//! [`limits::DEADLINE_TICK`] and expires those whose time is up: their next read or write fails with
+//! `TimedOut`, and they are woken for it. A connection with a request in flight never expires for
+//! being quiet: only a write without progress ends it.
+//!
+//! Called by [`super::framing::Framed`] (reads, writes), the request handler (requests in flight) and
+//! the worker (registration, sweeper). It never closes anything itself.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use crate::limits;
+
+/// The deadlines of one worker's connections.
+#[derive(Debug)]
+pub struct Deadlines {
+    limits: [u32; Expiry::ALL.len()],
+    capacity: usize,
+    /// The current tick. Starts at 1, since 0 stands for "no write is pending".
+    now: AtomicU32,
+    expired: [AtomicU64; Expiry::ALL.len()],
+    slots: Mutex<Slots>,
+}
+
+/// How long a client may take for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadlineSettings {
+    /// From accepting to the first byte.
+    pub first_byte: Duration,
+    /// From a head's first byte to its last.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// A write without progress.
+    pub write_stall: Duration,
+    /// Throwing away what a client goes on sending after the connection was shut down.
+    pub drain: Duration,
+}
+
+impl Default for DeadlineSettings {
+    fn default() -> Self {
+        Self {
+            first_byte: limits::FIRST_BYTE,
+            head: limits::HEAD_TIME,
+            idle: limits::CLIENT_IDLE,
+            write_stall: limits::WRITE_STALL,
+            drain: limits::DRAIN_REQUEST_TIME,
+        }
+    }
+}
+
+/// Which deadline has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// No byte came.
+    FirstByte,
+    /// A head was begun and not completed.
+    Head,
+    /// No request came.
+    Idle,
+    /// A write made no progress.
+    WriteStall,
+    /// A client went on sending after the connection was shut down.
+    Drain,
+}
+
+impl Expiry {
+    /// All of them, in index order.
+    pub const ALL: [Self; 5] = [Self::FirstByte, Self::Head, Self::Idle, Self::WriteStall, Self::Drain];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstByte => "first_byte",
+            Self::Head => "head",
+            Self::Idle => "idle",
+            Self::WriteStall => "write_stall",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// What one connection waits for. Shared by its IO wrapper, its requests and the sweeper.
+#[derive(Debug)]
+pub struct ConnectionState {
+    deadlines: Arc<Deadlines>,
+    /// What is waited for while no request is in flight: index of an [`Expiry`].
+    waits_for: AtomicU8,
+    since: AtomicU32,
+    /// Tick of the write that is pending, 0 when none is.
+    write_since: AtomicU32,
+    requests: AtomicU32,
+    pass_through: AtomicBool,
+    /// Index of the [`Expiry`], plus one; 0 while none has passed.
+    expired: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// A connection's place among those that are swept; gives it back when dropped.
+#[derive(Debug)]
+pub struct Registration {
+    state: Arc<ConnectionState>,
+    slot: usize,
+}
+
+/// One request in flight, from its head to the last byte of its response.
+#[derive(Debug)]
+pub struct RequestInFlight(Arc<ConnectionState>);
+
+#[derive(Debug, Default)]
+struct Slots {
+    states: Vec<Option<Arc<ConnectionState>>>,
+    free: Vec<usize>,
+}
+
+impl Deadlines {
+    /// For one worker. Nothing is swept until [`Self::run`] or [`Self::sweep`] is called.
+    pub fn new(settings: DeadlineSettings) -> Arc<Self> {
+        Arc::new(Self {
+            limits: [
+                ticks(settings.first_byte),
+                ticks(settings.head),
+                ticks(settings.idle),
+                ticks(settings.write_stall),
+                ticks(settings.drain),
+            ],
+            capacity: limits::CLIENT_CONNECTIONS,
+            now: AtomicU32::new(1),
+            expired: Default::default(),
+            slots: Mutex::default(),
+        })
+    }
+
+    /// Takes a connection in; it waits for its first byte from now on. `None` when
+    /// [`limits::CLIENT_CONNECTIONS`] are open already.
+    pub fn register(self: &Arc<Self>) -> Option<Registration> {
+        let state = Arc::new(ConnectionState {
+            deadlines: Arc::clone(self),
+            waits_for: AtomicU8::new(Expiry::FirstByte as u8),
+            since: AtomicU32::new(self.now()),
+            write_since: AtomicU32::new(0),
+            requests: AtomicU32::new(0),
+            pass_through: AtomicBool::new(false),
+            expired: AtomicU8::new(0),
+            waker: Mutex::default(),
+        });
+        let slot = self.slots().insert(Arc::clone(&state), self.capacity)?;
+        Some(Registration { state, slot })
+    }
+
+    /// Connections that are registered.
+    pub fn connections(&self) -> usize {
+        let slots = self.slots();
+        slots.states.len() - slots.free.len()
+    }
+
+    /// Connections that this deadline has ended.
+    pub fn expired(&self, expiry: Expiry) -> u64 {
+        self.expired.get(expiry as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Sweeps each [`limits::DEADLINE_TICK`], for ever. One task of the worker.
+    pub async fn run(self: Arc<Self>) {
+        let start = tokio::time::Instant::now();
+        let mut interval = tokio::time::interval(limits::DEADLINE_TICK);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            let now = interval.tick().await;
+            let tick = ticks(now.duration_since(start)).saturating_add(1);
+            let mut from = Some(0);
+            while let Some(slot) = from {
+                from = self.sweep(tick, slot);
+                if from.is_some() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    /// Makes `tick` the current one and expires what is due in the slots from `from` on. Says where to
+    /// go on, when there are more than [`limits::DEADLINE_SLICE`]: so long is no request held up.
+    pub fn sweep(&self, tick: u32, from: usize) -> Option<usize> {
+        self.now.store(tick, Ordering::Relaxed);
+        let slots = self.slots();
+        let rest = slots.states.get(from..).unwrap_or_default();
+        for state in rest.iter().take(limits::DEADLINE_SLICE).flatten() {
+            if let Some(expiry) = state.due(tick, &self.limits)
+                && state.expire(expiry)
+                && let Some(count) = self.expired.get(expiry as usize)
+            {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        (rest.len() > limits::DEADLINE_SLICE).then_some(from + limits::DEADLINE_SLICE)
+    }
+
+    fn now(&self) -> u32 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        // Nothing panics under the lock; if it did, the slots are still whole.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slots {
+    fn insert(&mut self, state: Arc<ConnectionState>, capacity: usize) -> Option<usize> {
+        if let Some(slot) = self.free.pop() {
+            *self.states.get_mut(slot)? = Some(state);
+            return Some(slot);
+        }
+        if self.states.len() >= capacity {
+            return None;
+        }
+        self.states.push(Some(state));
+        Some(self.states.len() - 1)
+    }
+
+    fn remove(&mut self, slot: usize) -> Option<Arc<ConnectionState>> {
+        let state = self.states.get_mut(slot)?.take();
+        if state.is_some() {
+            self.free.push(slot);
+        }
+        state
+    }
+}
+
+impl Registration {
+    /// What the connection waits for.
+    pub fn state(&self) -> &Arc<ConnectionState> {
+        &self.state
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let removed = self.state.deadlines.slots().remove(self.slot);
+        // Dropped after the lock: it may be the last, and frees a waker.
+        drop(removed);
+    }
+}
+
+impl ConnectionState {
+    /// A request has begun. Keep what is returned until the last byte of its response is handed over:
+    /// as long as one is kept, the connection is not idle.
+    pub fn request(self: &Arc<Self>) -> RequestInFlight {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        RequestInFlight(Arc::clone(self))
+    }
+
+    /// Requests in flight.
+    pub fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The connection is not HTTP any more: an upgrade or CONNECT was accepted. To be called before
+    /// the response that says so is handed over. From now on bytes pass unchecked, and only a stalled
+    /// write ends the connection.
+    pub fn pass_through(&self) {
+        self.pass_through.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::pass_through`] was called.
+    pub fn is_pass_through(&self) -> bool {
+        self.pass_through.load(Ordering::Relaxed)
+    }
+
+    /// Which deadline has passed, if any.
+    pub fn expired(&self) -> Option<Expiry> {
+        let index = self.expired.load(Ordering::Acquire).checked_sub(1)?;
+        Expiry::ALL.get(usize::from(index)).copied()
+    }
+
+    /// What is waited for from now on, while no request is in flight.
+    pub(super) fn waits_for(&self, expiry: Expiry) {
+        self.since.store(self.deadlines.now(), Ordering::Relaxed);
+        self.waits_for.store(expiry as u8, Ordering::Relaxed);
+    }
+
+    /// A write is pending: from its first such answer on the client is being waited for.
+    pub(super) fn write_pending(&self) {
+        if self.write_since.load(Ordering::Relaxed) == 0 {
+            self.write_since.store(self.deadlines.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// A write got on.
+    pub(super) fn write_progressed(&self) {
+        self.write_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Remembers whom to wake when a deadline passes. `parked` is the caller's copy of who was
+    /// remembered last: a connection's task stays the same, so the lock is hardly ever taken.
+    pub(super) fn park(&self, parked: &mut Option<Waker>, context: &Context<'_>) {
+        if parked.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            return;
+        }
+        *parked = Some(context.waker().clone());
+        *self.waker() = parked.clone();
+        if self.expired().is_some() {
+            // The sweeper may have come between the caller's look and the lock.
+            context.waker().wake_by_ref();
+        }
+    }
+
+    fn due(&self, now: u32, limits: &[u32; Expiry::ALL.len()]) -> Option<Expiry> {
+        let passed = |expiry: Expiry, since: u32| {
+            let limit = limits.get(expiry as usize).copied().unwrap_or(u32::MAX);
+            (now.wrapping_sub(since) > limit && now >= since).then_some(expiry)
+        };
+        let write_since = self.write_since.load(Ordering::Relaxed);
+        if write_since != 0
+            && let Some(expiry) = passed(Expiry::WriteStall, write_since)
+        {
+            return Some(expiry);
+        }
+        let expiry = *Expiry::ALL.get(usize::from(self.waits_for.load(Ordering::Relaxed)))?;
+        if expiry != Expiry::Drain && (self.requests() > 0 || self.is_pass_through()) {
+            return None;
+        }
+        passed(expiry, self.since.load(Ordering::Relaxed))
+    }
+
+    /// False when it had expired before.
+    fn expire(&self, expiry: Expiry) -> bool {
+        let first = self
+            .expired
+            .compare_exchange(0, expiry as u8 + 1, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        if first && let Some(waker) = self.waker().take() {
+            waker.wake();
+        }
+        first
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for RequestInFlight {
+    fn drop(&mut self) {
+        // First, so that the sweeper never sees an idle connection with the time of its last head.
+        self.0.since.store(self.0.deadlines.now(), Ordering::Relaxed);
+        self.0.requests.fetch_sub(1, Ordering::Release);
+    }
+}
+
+fn ticks(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis() / limits::DEADLINE_TICK.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,394 @@
+//! The wrapper around a client's stream: what hyper would hide is checked here, on the raw bytes,
+//! before hyper sees them, and what the connection waits for is told to its deadlines.
+//!
+//! hyper's HTTP/1 server drops a Content-Length beside Transfer-Encoding, merges equal lengths, and
+//! takes lines that end with LF alone; none of it is visible to a service. So a request that breaks a
+//! rule is cut out of the stream: in a head, a poison takes its place, which makes hyper answer 400
+//! (after the responses to all good requests before it) and close; in a body, reading fails.
+//!
+//! Built by the connection task, driven by hyper. It never parses a head for anyone and never writes,
+//! but for a 408 to a client that does not complete a head.
+
+pub mod checker;
+mod lexis;
+pub mod refusal;
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use self::checker::{Checker, Position, Violation};
+use self::refusal::{Refusal, RefusalCounts};
+use crate::limits;
+use crate::proxy::deadlines::{ConnectionState, Expiry, Registration};
+
+/// A client's stream under check.
+#[derive(Debug)]
+pub struct Framed<S> {
+    inner: S,
+    registration: Registration,
+    refusals: Arc<RefusalCounts>,
+    mode: Mode,
+    checker: Checker,
+    /// Where the checker stood when the deadlines were last told, and after how many heads.
+    told: (Position, u32),
+    /// Read already, not yet delivered.
+    kept: Vec<u8>,
+    delivered: usize,
+    /// Whom the deadlines wake, as last told.
+    parked: Option<Waker>,
+    write_pending: bool,
+    ended: bool,
+    lingered: Option<usize>,
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 or HTTP/1.0.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// HTTP/1 heads are checked.
+    Checked,
+    /// Bytes pass as they are, before and after the first of them.
+    Unchecked { begun: bool },
+    /// A request was refused, at this place; nothing more is read.
+    Refused(Refusal, Position),
+}
+
+/// What stands in for a head that was refused, wherever hyper is in it. No parser takes a NUL, and the
+/// empty line makes hyper look: it parses a head that came in parts only once it seems complete.
+const POISON: &[u8] = b"\0\r\n\r\n";
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
+    /// Checks HTTP/1 heads when `strict`; else bytes pass as they are, and of the deadlines of reading
+    /// only first byte and idle are known.
+    pub fn new(inner: S, registration: Registration, refusals: Arc<RefusalCounts>, strict: bool) -> Self {
+        Self {
+            inner,
+            registration,
+            refusals,
+            mode: if strict { Mode::Checked } else { Mode::Unchecked { begun: false } },
+            checker: Checker::new(),
+            told: (Position::Between, 0),
+            kept: Vec::new(),
+            delivered: 0,
+            parked: None,
+            write_pending: false,
+            ended: false,
+            lingered: None,
+        }
+    }
+
+    /// The part that requests and upgrades are told to.
+    pub fn state(&self) -> &Arc<ConnectionState> {
+        self.registration.state()
+    }
+
+    /// The stream itself.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// From ALPN, say: the client speaks HTTP/2, which has its own framing.
+    pub fn http2(&mut self) {
+        self.mode = Mode::Unchecked { begun: false };
+    }
+
+    /// Waits for as many bytes as tell HTTP/2 from HTTP/1 and keeps them for hyper. `None` when the
+    /// client left without a byte.
+    ///
+    /// # Errors
+    ///
+    /// The stream's own, and `TimedOut` when no byte comes, or not the rest of a preface.
+    pub async fn detect(&mut self) -> io::Result<Option<Protocol>> {
+        loop {
+            let seen = self.kept.len().min(PREFACE.len());
+            let matches = self.kept.get(..seen) == PREFACE.get(..seen);
+            if seen > 0 && !matches {
+                return Ok(Some(Protocol::Http1));
+            }
+            if seen == PREFACE.len() {
+                self.http2();
+                return Ok(Some(Protocol::Http2));
+            }
+            if poll_fn(|context| self.poll_keep(context)).await? == 0 {
+                self.ended = true;
+                return Ok((seen > 0).then_some(Protocol::Http1));
+            }
+            if seen == 0 {
+                self.state().waits_for(Expiry::Head);
+            }
+        }
+    }
+
+    fn poll_keep(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut storage = [MaybeUninit::uninit(); limits::DETECT_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut storage);
+        ready!(self.poll_inner(context, &mut buffer))?;
+        self.kept.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    fn poll_inner(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.state().expired().is_some() {
+            return Poll::Ready(Err(self.timed_out(context)));
+        }
+        let poll = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if poll.is_pending() {
+            self.registration.state().park(&mut self.parked, context);
+        }
+        poll
+    }
+
+    /// The end of a connection whose deadline has passed.
+    fn timed_out(&mut self, context: &mut Context<'_>) -> io::Error {
+        let state = self.registration.state();
+        // Nothing is in flight when a head expires, unless a response is stuck on its way: then the
+        // client could not tell the 408 from its rest.
+        let may_answer = state.expired() == Some(Expiry::Head)
+            && self.mode == Mode::Checked
+            && self.checker.position() == Position::Head
+            && !self.write_pending;
+        if may_answer && !std::mem::replace(&mut self.ended, true) {
+            // As much as goes in one piece; a client that takes none of it gets none.
+            let _ = Pin::new(&mut self.inner).poll_write(context, REQUEST_TIMEOUT);
+        }
+        io::ErrorKind::TimedOut.into()
+    }
+
+    /// Looks at what `buffer` got beyond its first `start` bytes, and takes back what must not go on.
+    fn inspect(&mut self, buffer: &mut ReadBuf<'_>, start: usize) {
+        let fresh = buffer.filled().get(start..).unwrap_or_default();
+        if fresh.is_empty() {
+            self.ended = true;
+            return;
+        }
+        let state = self.registration.state();
+        match &mut self.mode {
+            Mode::Checked if !state.is_pass_through() => {}
+            Mode::Unchecked { begun } if !*begun => {
+                *begun = true;
+                state.waits_for(Expiry::Idle);
+                return;
+            }
+            _ => return,
+        }
+        match self.checker.advance(fresh) {
+            Ok(()) => self.tell_position(),
+            Err(violation) => self.refuse(violation, buffer, start),
+        }
+    }
+
+    fn tell_position(&mut self) {
+        let now = (self.checker.position(), self.checker.heads());
+        if now != self.told {
+            self.told = now;
+            let expiry = if now.0 == Position::Head { Expiry::Head } else { Expiry::Idle };
+            self.registration.state().waits_for(expiry);
+        }
+    }
+
+    fn refuse(&mut self, violation: Violation, buffer: &mut ReadBuf<'_>, start: usize) {
+        self.refusals.record(violation.refusal);
+        self.mode = Mode::Refused(violation.refusal, violation.position);
+        self.registration.state().waits_for(Expiry::Idle);
+        buffer.set_filled(start + violation.deliver);
+        self.kept = Vec::new();
+        self.delivered = 0;
+        // A head that is too long needs no poison: hyper has counted its bytes and answers 431.
+        if violation.position == Position::Head && violation.refusal != Refusal::HeadBytes {
+            self.kept.extend_from_slice(POISON);
+            self.deliver_kept(buffer);
+        }
+    }
+
+    /// False when there was nothing to deliver.
+    fn deliver_kept(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        let Some(left) = self.kept.get(self.delivered..).filter(|left| !left.is_empty()) else {
+            return false;
+        };
+        let length = left.len().min(buffer.remaining());
+        buffer.put_slice(left.get(..length).unwrap_or_default());
+        self.delivered += length;
+        if self.delivered == self.kept.len() {
+            self.kept = Vec::new();
+            self.delivered = 0;
+        }
+        true
+    }
+
+    fn write_result<T>(&mut self, context: &Context<'_>, poll: &Poll<io::Result<T>>) {
+        let state = self.registration.state();
+        if poll.is_pending() {
+            self.write_pending = true;
+            state.write_pending();
+            state.park(&mut self.parked, context);
+        } else if std::mem::replace(&mut self.write_pending, false) {
+            state.write_progressed();
+        }
+    }
+
+    fn check_expired(&self) -> io::Result<()> {
+        match self.state().expired() {
+            Some(_) => Err(io::ErrorKind::TimedOut.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the client may still be sending what nobody is going to read. Closing then would answer
+    /// it with a reset, which throws away the response before the client has read it.
+    fn may_linger(&self) -> bool {
+        let state = self.state();
+        let unread = match self.mode {
+            Mode::Checked => self.checker.position() != Position::Between,
+            Mode::Unchecked { .. } => false,
+            Mode::Refused(..) => true,
+        };
+        unread && !self.ended && !state.is_pass_through() && state.expired().is_none()
+    }
+
+    /// Reads and throws away until the client closes, has sent [`limits::DRAIN_REQUEST_BYTES`], or its
+    /// time is up.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut storage = [MaybeUninit::uninit(); limits::DETECT_BYTES];
+        while self.may_linger() {
+            let drained = *self.lingered.get_or_insert_with(|| {
+                self.registration.state().waits_for(Expiry::Drain);
+                0
+            });
+            let mut buffer = ReadBuf::uninit(&mut storage);
+            let poll = Pin::new(&mut self.inner).poll_read(context, &mut buffer);
+            if poll.is_pending() {
+                self.registration.state().park(&mut self.parked, context);
+                return Poll::Pending;
+            }
+            let drained = drained + buffer.filled().len();
+            self.lingered = Some(drained);
+            self.ended = buffer.filled().is_empty() || drained >= limits::DRAIN_REQUEST_BYTES;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framed<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let start = buffer.filled().len();
+        if let Mode::Refused(refusal, position) = this.mode {
+            let delivered = this.deliver_kept(buffer);
+            return Poll::Ready(match position {
+                Position::Body if !delivered => Err(io::Error::new(io::ErrorKind::InvalidData, refusal)),
+                _ => Ok(()),
+            });
+        }
+        if !this.deliver_kept(buffer) {
+            ready!(this.poll_inner(context, buffer))?;
+        }
+        this.inspect(buffer, start);
+        if buffer.filled().len() == start
+            && let Mode::Refused(refusal, Position::Body) = this.mode
+        {
+            // Not a byte may go on, and none at all would look like an end.
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal)));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framed<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.check_expired()?;
+        let poll = Pin::new(&mut this.inner).poll_write(context, bytes);
+        this.write_result(context, &poll);
+        poll
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.check_expired()?;
+        let poll = poll_write_flattened(Pin::new(&mut this.inner), context, pieces);
+        this.write_result(context, &poll);
+        poll
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.check_expired()?;
+        let poll = Pin::new(&mut this.inner).poll_flush(context);
+        // A flush that is done says nothing of a write before it that is not.
+        if poll.is_pending() || !this.write_pending {
+            this.write_result(context, &poll);
+        }
+        poll
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.lingered.is_none() {
+            this.check_expired()?;
+            let poll = Pin::new(&mut this.inner).poll_shutdown(context);
+            this.write_result(context, &poll);
+            ready!(poll)?;
+        }
+        this.poll_linger(context).map(Ok)
+    }
+}
+
+/// Writes `pieces`, the small ones of less than [`limits::FLATTEN_WRITE`] in all as one: a response's
+/// head and body are two pieces, and `writev` of them costs more than to copy them together.
+pub fn poll_write_flattened<W: AsyncWrite>(
+    stream: Pin<&mut W>,
+    context: &mut Context<'_>,
+    pieces: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let first = pieces.iter().find(|piece| !piece.is_empty()).map_or(&[][..], |piece| piece);
+    if first.len() == total {
+        return stream.poll_write(context, first);
+    }
+    if total >= limits::FLATTEN_WRITE {
+        return stream.poll_write_vectored(context, pieces);
+    }
+    let mut storage = [MaybeUninit::uninit(); limits::FLATTEN_WRITE];
+    let mut scratch = ReadBuf::uninit(&mut storage);
+    for piece in pieces {
+        scratch.put_slice(piece);
+    }
+    stream.poll_write(context, scratch.filled())
+}
+
+#[cfg(test)]
+mod tests;
