@@ -26,3 +26,5 @@ pub mod upstream;
 pub mod discovery;
 
 pub mod telemetry;
+
+pub mod admin;

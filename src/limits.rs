@@ -138,7 +138,28 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 pub const DRAIN_COPIES: Duration = Duration::from_secs(5);
 /// Time after which the process is ready although a source has not answered yet.
 pub const READY_PATIENCE: Duration = Duration::from_secs(10);
-/// Records waiting for the access log's writer, per process; what does not fit is dropped, counted.
-pub const ACCESS_LOG_QUEUE: usize = 64 * KIB;
+/// Bytes of access records that wait for the writer, per worker; what does not fit is dropped and
+/// counted. A tenth of a second at 50,000 requests a second.
+pub const ACCESS_LOG_BYTES_PER_WORKER: usize = 4 * MIB;
+/// Bytes that wait when the writer is woken before its interval is over.
+pub const ACCESS_LOG_WAKE: usize = 64 * KIB;
+/// How long records are collected before they are written together.
+pub const ACCESS_LOG_INTERVAL: Duration = Duration::from_millis(50);
+/// Bytes of one text in an access record; the rest of a longer one is left out.
+pub const ACCESS_LOG_TEXT: usize = 2 * KIB;
+/// Time between two lines of the log that tell the same kind of failure.
+pub const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Times that a mirror's counts are read before they are said not to add up.
+pub const ACCOUNTING_READS: u32 = 8;
 /// Connections to the admin listener.
 pub const ADMIN_CONNECTIONS: usize = 64;
+/// Bytes of a request head to the admin listener.
+pub const ADMIN_HEAD_BYTES: usize = 16 * KIB;
+/// A connection to the admin listener without a complete request.
+pub const ADMIN_IDLE: Duration = Duration::from_secs(120);
+/// How often a watcher's view of the backends is compared with what is in use.
+pub const ADMIN_WATCH_TICK: Duration = Duration::from_millis(100);
+/// Bytes of the file with the admin token.
+pub const ADMIN_TOKEN_BYTES: u64 = 4 * KIB as u64;
+/// Pause after an error of the admin listener's `accept`.
+pub const ADMIN_ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,76 +1,355 @@
 //! Counters of the data plane. Handles are resolved when a table is compiled; a request touches only
-//! its worker's shard.
+//! its worker's shard: no label is hashed, no lock taken, every step one relaxed addition.
+//!
+//! [`Metrics`] holds its handles weakly. A reload finds the handle that the table in use still holds
+//! and counts on; when the last holder of a removed route goes, so do its series.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use http::StatusCode;
 
+use super::codes::{self, CodeCounts, RareCodes};
+pub use super::gateway::{GatewayMetrics, Refusal, Reload};
+use super::histogram::{Distribution, Histogram};
+use crate::limits;
 use crate::mirror::outcome::Outcome;
-use crate::shard::{Lane, WorkerId};
+use crate::shard::{Lane, Sharded, WorkerId};
 
 /// Every metric of the process.
 pub struct Metrics {
     workers: usize,
+    /// What belongs to no route.
     pub gateway: GatewayMetrics,
-}
-
-/// What belongs to no route.
-#[derive(Default)]
-pub struct GatewayMetrics {
-    pub client_connections: AtomicI64,
-    pub client_connections_total: AtomicU64,
+    routes: Handles<Arc<str>, RouteMetrics>,
+    backends: Handles<Arc<str>, BackendMetrics>,
+    mirrors: Handles<(Arc<str>, Arc<str>), MirrorMetrics>,
 }
 
 /// One route.
-pub struct RouteMetrics {}
+pub struct RouteMetrics {
+    shards: Sharded<RouteShard>,
+    rare: RareCodes,
+}
+
+#[derive(Default)]
+struct RouteShard {
+    codes: CodeCounts,
+    durations: Histogram,
+    forwarded: AtomicU64,
+}
 
 /// One backend.
-pub struct BackendMetrics {}
+pub struct BackendMetrics {
+    lanes: [BackendLane; 2],
+    generation: AtomicU64,
+    endpoints: AtomicUsize,
+    propagation: Histogram,
+}
+
+struct BackendLane {
+    shards: Sharded<BackendShard>,
+    rare: RareCodes,
+}
+
+#[derive(Default)]
+struct BackendShard {
+    codes: CodeCounts,
+    retried: AtomicU64,
+    sent_to_removed: AtomicU64,
+    connected: AtomicU64,
+    connect_failed: AtomicU64,
+}
 
 /// One mirror of one route.
 pub struct MirrorMetrics {
+    /// Copies that were begun and have no outcome yet.
     pub in_flight: AtomicUsize,
+    /// Bytes that these copies pin.
     pub buffered_bytes: AtomicUsize,
+    shards: Apart<Sharded<MirrorShard>>,
+}
+
+struct MirrorShard {
+    offered: AtomicU64,
+    outcomes: [AtomicU64; Outcome::COUNT],
+}
+
+/// Keeps what all workers read off the cache line of what all workers write.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+impl Default for MirrorShard {
+    fn default() -> Self {
+        Self { offered: AtomicU64::new(0), outcomes: [const { AtomicU64::new(0) }; Outcome::COUNT] }
+    }
 }
 
 impl Metrics {
+    /// No series yet, with shards for `workers` workers.
     pub fn new(workers: usize) -> Self {
-        Self { workers, gateway: GatewayMetrics::default() }
+        Self {
+            workers,
+            gateway: GatewayMetrics::default(),
+            routes: Handles::default(),
+            backends: Handles::default(),
+            mirrors: Handles::default(),
+        }
     }
-    pub fn route(&self, _name: &Arc<str>) -> Arc<RouteMetrics> {
-        let _ = self.workers;
-        Arc::new(RouteMetrics {})
+
+    /// The living handle of the route called `name`, or a new one.
+    pub fn route(&self, name: &Arc<str>) -> Arc<RouteMetrics> {
+        self.routes.living_or(name.clone(), || RouteMetrics {
+            shards: Sharded::new(self.workers),
+            rare: RareCodes::default(),
+        })
     }
-    pub fn backend(&self, _name: &Arc<str>) -> Arc<BackendMetrics> {
-        Arc::new(BackendMetrics {})
+
+    /// The living handle of the backend called `name`, or a new one.
+    pub fn backend(&self, name: &Arc<str>) -> Arc<BackendMetrics> {
+        let lane = || BackendLane { shards: Sharded::new(self.workers), rare: RareCodes::default() };
+        self.backends.living_or(name.clone(), || BackendMetrics {
+            lanes: [lane(), lane()],
+            generation: AtomicU64::new(0),
+            endpoints: AtomicUsize::new(0),
+            propagation: Histogram::default(),
+        })
     }
-    pub fn mirror(&self, _route: &Arc<str>, _backend: &Arc<str>) -> Arc<MirrorMetrics> {
-        Arc::new(MirrorMetrics { in_flight: AtomicUsize::new(0), buffered_bytes: AtomicUsize::new(0) })
+
+    /// The living handle of the mirror to `backend` of `route`, or a new one.
+    pub fn mirror(&self, route: &Arc<str>, backend: &Arc<str>) -> Arc<MirrorMetrics> {
+        self.mirrors.living_or((route.clone(), backend.clone()), || MirrorMetrics {
+            in_flight: AtomicUsize::new(0),
+            buffered_bytes: AtomicUsize::new(0),
+            shards: Apart(Sharded::new(self.workers)),
+        })
+    }
+
+    /// Routes with a living handle, ordered by name.
+    pub fn routes(&self) -> Vec<(Arc<str>, Arc<RouteMetrics>)> {
+        self.routes.living()
+    }
+
+    /// Backends with a living handle, ordered by name.
+    pub fn backends(&self) -> Vec<(Arc<str>, Arc<BackendMetrics>)> {
+        self.backends.living()
+    }
+
+    /// Mirrors with a living handle, ordered by route and backend.
+    pub fn mirrors(&self) -> Vec<((Arc<str>, Arc<str>), Arc<MirrorMetrics>)> {
+        self.mirrors.living()
     }
 }
 
 impl RouteMetrics {
     /// A response was sent to a client.
-    pub fn responded(&self, _worker: WorkerId, _code: StatusCode, _duration: Duration) {}
+    #[inline]
+    pub fn responded(&self, worker: WorkerId, code: StatusCode, duration: Duration) {
+        let shard = self.shards.of(worker);
+        shard.codes.add(Some(code), &self.rare);
+        shard.durations.observe(duration);
+    }
+
     /// A request was sent on to a backend (what mirror outcomes add up to).
-    pub fn forwarded(&self, _worker: WorkerId) {}
+    #[inline]
+    pub fn forwarded(&self, worker: WorkerId) {
+        self.shards.of(worker).forwarded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests sent on to a backend.
+    pub fn forwarded_total(&self) -> u64 {
+        sum(self.shards.iter().map(|shard| &shard.forwarded))
+    }
+
+    /// Responses sent to clients, by the `code` label, without zeroes.
+    pub fn responses(&self) -> Vec<(String, u64)> {
+        codes::totals(self.shards.iter().map(|shard| &shard.codes), &self.rare)
+    }
+
+    pub(super) fn durations(&self) -> Distribution {
+        Distribution::of(self.shards.iter().map(|shard| &shard.durations))
+    }
 }
 
 impl BackendMetrics {
-    /// An endpoint answered, or `None`: the exchange failed (label `code="none"`... see interface).
-    pub fn answered(&self, _worker: WorkerId, _lane: Lane, _code: Option<StatusCode>) {}
+    /// An endpoint answered, or `None`: the exchange failed (label `code="none"`).
+    #[inline]
+    pub fn answered(&self, worker: WorkerId, lane: Lane, code: Option<StatusCode>) {
+        let lane = self.lane(lane);
+        lane.shards.of(worker).codes.add(code, &lane.rare);
+    }
+
     /// An attempt failed and another endpoint was tried.
-    pub fn retried(&self, _worker: WorkerId, _lane: Lane) {}
+    pub fn retried(&self, worker: WorkerId, lane: Lane) {
+        self.lane(lane).shards.of(worker).retried.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A request was handed to a connection of an endpoint that was retired before the pick.
-    pub fn sent_to_removed(&self, _worker: WorkerId, _lane: Lane) {}
+    pub fn sent_to_removed(&self, worker: WorkerId, lane: Lane) {
+        self.lane(lane).shards.of(worker).sent_to_removed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An attempt to connect to an endpoint ended, well or not.
+    pub fn connected(&self, worker: WorkerId, lane: Lane, established: bool) {
+        let shard = self.lane(lane).shards.of(worker);
+        let count = if established { &shard.connected } else { &shard.connect_failed };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A new set is in use, `delay` after its source learned of it.
-    pub fn published(&self, _generation: u64, _endpoints: usize, _delay: Duration) {}
+    pub fn published(&self, generation: u64, endpoints: usize, delay: Duration) {
+        self.generation.store(generation, Ordering::Relaxed);
+        self.endpoints.store(endpoints, Ordering::Relaxed);
+        self.propagation.observe(delay);
+    }
+
+    /// Generation of the set in use; 0 before the first.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Endpoints of the set in use.
+    pub fn endpoints(&self) -> usize {
+        self.endpoints.load(Ordering::Relaxed)
+    }
+
+    /// Answers in `lane`, by the `code` label, without zeroes.
+    pub fn answers(&self, lane: Lane) -> Vec<(String, u64)> {
+        let lane = self.lane(lane);
+        codes::totals(lane.shards.iter().map(|shard| &shard.codes), &lane.rare)
+    }
+
+    /// Attempts in `lane` that went to another endpoint.
+    pub fn retried_total(&self, lane: Lane) -> u64 {
+        sum(self.lane(lane).shards.iter().map(|shard| &shard.retried))
+    }
+
+    /// Requests in `lane` that were sent to an endpoint after it was removed.
+    pub fn sent_to_removed_total(&self, lane: Lane) -> u64 {
+        sum(self.lane(lane).shards.iter().map(|shard| &shard.sent_to_removed))
+    }
+
+    /// Connections of `lane` that were established, and attempts that failed.
+    pub fn connects_total(&self, lane: Lane) -> (u64, u64) {
+        let shards = &self.lane(lane).shards;
+        let established = sum(shards.iter().map(|shard| &shard.connected));
+        (established, sum(shards.iter().map(|shard| &shard.connect_failed)))
+    }
+
+    pub(super) fn propagation(&self) -> Distribution {
+        Distribution::of([&self.propagation].into_iter())
+    }
+
+    fn lane(&self, lane: Lane) -> &BackendLane {
+        &self.lanes[lane.index()]
+    }
 }
 
 impl MirrorMetrics {
-    pub fn ended(&self, _worker: WorkerId, _outcome: Outcome) {
-        self.in_flight.load(Ordering::Relaxed);
+    /// The route forwards a request and this is one of its mirrors. Called beside
+    /// [`RouteMetrics::forwarded`], once for each mirror of the table that the request goes by: a
+    /// mirror that came with a reload has had fewer requests than its route.
+    #[inline]
+    pub fn offered(&self, worker: WorkerId) {
+        self.shards.0.of(worker).offered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request that was offered has its outcome. Leaves [`Self::in_flight`] to its caller.
+    #[inline]
+    pub fn ended(&self, worker: WorkerId, outcome: Outcome) {
+        if let Some(count) = self.shards.0.of(worker).outcomes.get(outcome.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests offered.
+    pub fn offered_total(&self) -> u64 {
+        sum(self.shards.0.iter().map(|shard| &shard.offered))
+    }
+
+    /// Requests that ended in `outcome`.
+    pub fn outcome_total(&self, outcome: Outcome) -> u64 {
+        sum(self.shards.0.iter().filter_map(|shard| shard.outcomes.get(outcome.index())))
+    }
+
+    /// Outcomes plus copies in flight less requests offered: 0, or a copy was lost (below 0) or
+    /// counted twice (above).
+    ///
+    /// Requests go on while this reads. A copy is offered, then in flight, then has an outcome; so a
+    /// loss is measured against what was offered *before* the rest was read, and a surplus against
+    /// what was offered *after*: neither can come from requests that began or ended meanwhile. What
+    /// remains are the instants within one request between two of its steps; as they pass and a real
+    /// error stays, it is an error only if it shows in each of a few reads.
+    pub fn accounting_error(&self) -> i64 {
+        let mut error = 0;
+        for _ in 0..limits::ACCOUNTING_READS {
+            error = self.read_accounting_error();
+            if error == 0 {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        error
+    }
+
+    fn read_accounting_error(&self) -> i64 {
+        let offered_before = self.offered_total();
+        let flying_before = self.in_flight.load(Ordering::Acquire) as u64;
+        let ended: u64 = Outcome::ALL.iter().map(|outcome| self.outcome_total(*outcome)).sum();
+        let flying_after = self.in_flight.load(Ordering::Acquire) as u64;
+        let offered_after = self.offered_total();
+        let loss = (ended + flying_before).wrapping_sub(offered_before) as i64;
+        let surplus = (ended + flying_after).wrapping_sub(offered_after) as i64;
+        if loss < 0 { loss } else { surplus.max(0) }
     }
 }
+
+fn sum<'a>(counts: impl Iterator<Item = &'a AtomicU64>) -> u64 {
+    counts.map(|count| count.load(Ordering::Relaxed)).sum()
+}
+
+/// Handles by label, held weakly.
+struct Handles<K, V>(Mutex<HandleMap<K, V>>);
+
+struct HandleMap<K, V> {
+    entries: HashMap<K, Weak<V>>,
+    /// Size at which the dead are looked for; grows with the living, so that a look costs each
+    /// entry a constant, and the dead are never more than the living.
+    prune_at: usize,
+}
+
+impl<K, V> Default for Handles<K, V> {
+    fn default() -> Self {
+        Self(Mutex::new(HandleMap { entries: HashMap::new(), prune_at: 64 }))
+    }
+}
+
+impl<K: Eq + Hash + Ord + Clone, V> Handles<K, V> {
+    fn living_or(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(living) = map.entries.get(&key).and_then(Weak::upgrade) {
+            return living;
+        }
+        if map.entries.len() >= map.prune_at {
+            map.entries.retain(|_, handle| handle.strong_count() > 0);
+            map.prune_at = (2 * map.entries.len()).max(64);
+        }
+        let handle = Arc::new(make());
+        map.entries.insert(key, Arc::downgrade(&handle));
+        handle
+    }
+
+    fn living(&self) -> Vec<(K, Arc<V>)> {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let living = map.entries.iter().filter_map(|(key, handle)| Some((key.clone(), handle.upgrade()?)));
+        let mut living: Vec<_> = living.collect();
+        living.sort_by(|(one, _), (other, _)| one.cmp(other));
+        living
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! JSON of one flat object, appended to a buffer. By hand, since what clients send need not be UTF-8,
+//! which no serialiser of strings takes, and since this runs on the worker.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::discovery::source::EndpointAddress;
+use crate::limits;
+
+/// An object that is being written.
+pub(super) struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    separator: u8,
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn begin(out: &'a mut Vec<u8>) -> Self {
+        Self { out, separator: b'{' }
+    }
+
+    pub(super) fn end(self) {
+        self.out.push(b'}');
+    }
+
+    /// A word of ours, which needs no escaping.
+    pub(super) fn word(&mut self, name: &'static str, value: &'static str) {
+        self.name(name);
+        self.out.push(b'"');
+        self.out.extend_from_slice(value.as_bytes());
+        self.out.push(b'"');
+    }
+
+    /// Bytes from outside, or `null`. What is not UTF-8 is read as Latin-1, so that no byte is lost.
+    pub(super) fn text(&mut self, name: &'static str, value: Option<&[u8]>) {
+        self.name(name);
+        match value {
+            Some(value) => self.quoted(value),
+            None => self.out.extend_from_slice(b"null"),
+        }
+    }
+
+    pub(super) fn number(&mut self, name: &'static str, value: u64) {
+        self.name(name);
+        decimal(self.out, value, 1);
+    }
+
+    /// Milliseconds, as Envoy has them, with three decimals: a fast mirror is not `0`.
+    pub(super) fn milliseconds(&mut self, name: &'static str, value: Duration) {
+        self.name(name);
+        let microseconds = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+        decimal(self.out, microseconds / 1000, 1);
+        self.out.push(b'.');
+        decimal(self.out, microseconds % 1000, 3);
+    }
+
+    /// RFC 3339 in UTC with milliseconds.
+    pub(super) fn time(&mut self, name: &'static str, value: SystemTime) {
+        self.name(name);
+        let since = value.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+        let (year, month, day) = civil(days);
+        let parts = [
+            (b'"', year, 4),
+            (b'-', month, 2),
+            (b'-', day, 2),
+            (b'T', second / 3600, 2),
+            (b':', second / 60 % 60, 2),
+            (b':', second % 60, 2),
+            (b'.', u64::from(since.subsec_millis()), 3),
+        ];
+        for (before, value, digits) in parts {
+            self.out.push(before);
+            decimal(self.out, value, digits);
+        }
+        self.out.extend_from_slice(b"Z\"");
+    }
+
+    pub(super) fn address(&mut self, name: &'static str, value: SocketAddr) {
+        self.name(name);
+        self.socket_address(value);
+    }
+
+    pub(super) fn endpoint(&mut self, name: &'static str, value: Option<&EndpointAddress>) {
+        self.name(name);
+        match value {
+            None => self.out.extend_from_slice(b"null"),
+            Some(EndpointAddress::Tcp(address)) => self.socket_address(*address),
+            Some(unix @ EndpointAddress::Unix(_)) => self.quoted(unix.to_string().as_bytes()),
+        }
+    }
+
+    fn name(&mut self, name: &'static str) {
+        self.out.push(self.separator);
+        self.separator = b',';
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    fn socket_address(&mut self, address: SocketAddr) {
+        self.out.push(b'"');
+        match address {
+            // Three of these are in every record: `Display` would be a quarter of its cost.
+            SocketAddr::V4(address) => {
+                let [first, rest @ ..] = address.ip().octets();
+                decimal(self.out, u64::from(first), 1);
+                for octet in rest {
+                    self.out.push(b'.');
+                    decimal(self.out, u64::from(octet), 1);
+                }
+                self.out.push(b':');
+                decimal(self.out, u64::from(address.port()), 1);
+            }
+            // Writing to a vector cannot fail.
+            SocketAddr::V6(address) => drop(write!(self.out, "{address}")),
+        }
+        self.out.push(b'"');
+    }
+
+    fn quoted(&mut self, value: &[u8]) {
+        let value = shortened(value);
+        self.out.push(b'"');
+        if value.iter().all(|byte| is_plain(*byte)) {
+            self.out.extend_from_slice(value);
+        } else {
+            for chunk in value.utf8_chunks() {
+                chunk.valid().chars().for_each(|character| self.character(character));
+                chunk.invalid().iter().for_each(|byte| self.escape(u32::from(*byte)));
+            }
+        }
+        self.out.push(b'"');
+    }
+
+    fn character(&mut self, character: char) {
+        match character {
+            '"' | '\\' => self.out.extend_from_slice(&[b'\\', character as u8]),
+            // Control characters, also those that terminals obey (C1, DEL).
+            _ if character.is_control() => self.escape(u32::from(character)),
+            _ => self.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+
+    fn escape(&mut self, code: u32) {
+        // Writing to a vector cannot fail.
+        drop(write!(self.out, "\\u{code:04x}"));
+    }
+}
+
+fn is_plain(byte: u8) -> bool {
+    (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\'
+}
+
+/// At most [`limits::ACCESS_LOG_TEXT`] bytes of `value`, without half a character at the end.
+fn shortened(value: &[u8]) -> &[u8] {
+    let Some(head) = value.get(..limits::ACCESS_LOG_TEXT).filter(|head| head.len() < value.len()) else {
+        return value;
+    };
+    match std::str::from_utf8(head) {
+        Err(error) if error.error_len().is_none() => head.get(..error.valid_up_to()).unwrap_or(head),
+        _ => head,
+    }
+}
+
+/// `value` with at least `digits` digits.
+fn decimal(out: &mut Vec<u8>, mut value: u64, digits: usize) {
+    let mut text = [b'0'; 20];
+    let mut length = 0;
+    for place in text.iter_mut().rev() {
+        if value == 0 && length >= digits {
+            break;
+        }
+        *place = b'0' + (value % 10) as u8;
+        value /= 10;
+        length += 1;
+    }
+    out.extend_from_slice(text.get(text.len() - length..).unwrap_or(&[]));
+}
+
+/// Year, month and day of a day counted from 1970-01-01, by eras of 400 years that begin in March,
+/// so that the leap day is the last of its year (Hinnant, `chrono`-Compatible Low-Level Date
+/// Algorithms).
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn object(write: impl FnOnce(&mut Object<'_>)) -> String {
+        let mut out = Vec::new();
+        let mut object = Object::begin(&mut out);
+        write(&mut object);
+        object.end();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn quoted(value: &[u8]) -> String {
+        object(|object| object.text("t", Some(value)))
+    }
+
+    #[test]
+    fn what_clients_send_is_escaped() {
+        assert_eq!(quoted(b"plain /path?x=1"), r#"{"t":"plain /path?x=1"}"#);
+        assert_eq!(quoted(b"a\"b\\c"), r#"{"t":"a\"b\\c"}"#);
+        assert_eq!(quoted(b"tab\t\x1b[0m\x7f"), r#"{"t":"tab\u0009\u001b[0m\u007f"}"#);
+        assert_eq!(quoted("zwölf €".as_bytes()), r#"{"t":"zwölf €"}"#);
+        assert_eq!(quoted(b"latin \xe9\xff"), r#"{"t":"latin \u00e9\u00ff"}"#);
+        assert_eq!(quoted("\u{85}".as_bytes()), r#"{"t":"\u0085"}"#);
+        assert_eq!(object(|object| object.text("t", None)), r#"{"t":null}"#);
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        let mut long = vec![b'x'; limits::ACCESS_LOG_TEXT - 1];
+        long.extend_from_slice("€".as_bytes());
+        let parsed: serde_json::Value = serde_json::from_str(&quoted(&long)).unwrap();
+        assert_eq!(parsed["t"].as_str().unwrap(), "x".repeat(limits::ACCESS_LOG_TEXT - 1));
+        assert_eq!(shortened(&[0xff; limits::ACCESS_LOG_TEXT + 1]).len(), limits::ACCESS_LOG_TEXT);
+    }
+
+    #[test]
+    fn numbers_times_and_addresses() {
+        assert_eq!(
+            object(|object| {
+                object.number("zero", 0);
+                object.number("max", u64::MAX);
+                object.milliseconds("short", Duration::from_micros(42));
+                object.milliseconds("long", Duration::from_micros(1_234_567));
+                object.address("v4", "10.0.255.1:80".parse().unwrap());
+                object.address("v6", "[::1]:8080".parse().unwrap());
+                object.endpoint("none", None);
+                object.endpoint("unix", Some(&EndpointAddress::Unix(std::path::Path::new("/a\"b").into())));
+            }),
+            concat!(
+                r#"{"zero":0,"max":18446744073709551615,"short":0.042,"long":1234.567,"#,
+                r#""v4":"10.0.255.1:80","v6":"[::1]:8080","none":null,"unix":"unix:/a\"b"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn dates() {
+        for (milliseconds, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_001, "2000-02-29T00:00:00.001Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (1_798_761_599_050, "2026-12-31T23:59:59.050Z"),
+        ] {
+            let time = UNIX_EPOCH + Duration::from_millis(milliseconds);
+            assert_eq!(object(|object| object.time("t", time)), format!(r#"{{"t":"{expected}"}}"#));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_make_one_line_of_json(value in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let text = quoted(&value);
+            prop_assert!(!text.contains('\n'));
+            let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+            if let Ok(valid) = std::str::from_utf8(&value) {
+                prop_assert_eq!(parsed["t"].as_str().unwrap(), valid);
+            }
+        }
+    }
+}

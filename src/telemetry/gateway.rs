@@ -1,0 +1,115 @@
+//! Counters of the process that belong to no route and no backend. None is touched by a request that
+//! is simply forwarded, so they are not sharded.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What belongs to no route.
+#[derive(Default)]
+pub struct GatewayMetrics {
+    /// Client connections open now.
+    pub client_connections: AtomicI64,
+    /// Client connections accepted.
+    pub client_connections_total: AtomicU64,
+    /// Errors of `accept`.
+    pub accept_errors: AtomicU64,
+    /// Interim (1xx) responses of backends that could not be passed on.
+    pub dropped_interim: AtomicU64,
+    /// Trailer sections that could not be passed on.
+    pub dropped_trailers: AtomicU64,
+    /// Access records that were lost: the writer could not keep up, or could not write.
+    pub access_log_dropped: AtomicU64,
+    refused: [AtomicU64; Refusal::ALL.len()],
+    reloads: [AtomicU64; 2],
+    /// Seconds since 1970; 0 before the first.
+    last_reload: AtomicU64,
+}
+
+/// How reading the configuration went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// It is in use.
+    Succeeded,
+    /// The last good one stays.
+    Failed,
+}
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// Why a request, or a connection, was turned away without asking a backend.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Refusal { $($(#[$doc])* $name,)* }
+
+        impl Refusal {
+            /// All reasons, in index order.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The value of the `reason` label.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+        }
+    };
+}
+
+refusals! {
+    /// The head is not valid HTTP, or its framing is ambiguous.
+    Framing = "framing",
+    /// The head has too many bytes or fields.
+    HeadTooLarge = "head_too_large",
+    /// The head, or a connection's first byte, did not come in time.
+    HeadTimeout = "head_timeout",
+    /// The target or the Host cannot be used.
+    Target = "target",
+    /// The method or upgrade is not supported.
+    Method = "method",
+    /// No route matches.
+    NoRoute = "no_route",
+    /// The route has no backend that takes traffic.
+    NoBackend = "no_backend",
+    /// The backend has no endpoints.
+    NoEndpoints = "no_endpoints",
+    /// The request has come through too many gateways.
+    Loop = "loop",
+    /// The process sheds load.
+    Overload = "overload",
+    /// As many connections as allowed are open.
+    ConnectionLimit = "connection_limit",
+    /// The process is stopping.
+    Draining = "draining",
+}
+
+impl GatewayMetrics {
+    /// A request or connection was turned away.
+    pub fn refused(&self, reason: Refusal) {
+        if let Some(count) = self.refused.get(reason as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many were turned away for `reason`.
+    pub fn refused_total(&self, reason: Refusal) -> u64 {
+        self.refused.get(reason as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// The configuration was read, at start or again.
+    pub fn reloaded(&self, result: Reload, now: SystemTime) {
+        if let Some(count) = self.reloads.get(result as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if result == Reload::Succeeded {
+            let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            self.last_reload.store(seconds, Ordering::Relaxed);
+        }
+    }
+
+    /// How often reading the configuration went like `result`.
+    pub fn reloads_total(&self, result: Reload) -> u64 {
+        self.reloads.get(result as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// When the configuration in use was read, in seconds since 1970; `None` before the first.
+    pub fn last_reload(&self) -> Option<u64> {
+        Some(self.last_reload.load(Ordering::Relaxed)).filter(|seconds| *seconds > 0)
+    }
+}
