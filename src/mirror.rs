@@ -66,6 +66,7 @@ pub struct Subject<'request> {
 pub fn begin(mirrors: &[Arc<Mirror>], subject: &Subject<'_>, worker: &Arc<Worker>) -> Vec<Copy> {
     let mut copies = Vec::new();
     for mirror in mirrors {
+        mirror.budget.metrics().offered(worker.id());
         match admit(mirror, subject, worker) {
             Ok(permit) => {
                 copies.push(Copy::new(mirror.clone(), permit, subject, reader(mirror, subject, worker)))

@@ -25,11 +25,12 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{mpsc, watch};
 
 use self::accept::Listener;
+use self::framing::refusal::RefusalCounts;
 use crate::limits;
 use crate::routing::table::RoutingTable;
 use crate::shard::WorkerId;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::worker::Worker;
 
 /// What all workers share: an immutable table and where to count.
@@ -37,6 +38,8 @@ pub struct Gateway {
     table: ArcSwap<RoutingTable>,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
+    unrouted: Arc<RouteMetrics>,
+    refusals: Arc<RefusalCounts>,
     draining: AtomicBool,
     drain: watch::Sender<bool>,
     seats: Vec<Seat>,
@@ -75,6 +78,8 @@ impl Gateway {
         }
         let gateway = Arc::new(Self {
             table: ArcSwap::from_pointee(table),
+            unrouted: metrics.route(&"none".into()),
+            refusals: Arc::default(),
             metrics,
             access_log,
             draining: AtomicBool::new(false),
@@ -110,6 +115,16 @@ impl Gateway {
     /// Where transactions are recorded.
     pub fn access_log(&self) -> &AccessLog {
         &self.access_log
+    }
+
+    /// Where requests are counted that no route took.
+    pub fn unrouted(&self) -> &RouteMetrics {
+        &self.unrouted
+    }
+
+    /// Where requests are counted whose framing was refused.
+    pub fn refusals(&self) -> &Arc<RefusalCounts> {
+        &self.refusals
     }
 
     /// Whether the process is stopping.
@@ -180,7 +195,7 @@ impl Workers {
 }
 
 async fn work(gateway: Arc<Gateway>, worker: Arc<Worker>, mut inbox: mpsc::Receiver<Order>) {
-    worker.spawn(connection::sweep(worker.clone()));
+    worker.spawn(worker.deadlines().clone().run());
     while let Some(order) = inbox.recv().await {
         match order {
             Order::Listen(socket, listener) => {

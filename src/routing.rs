@@ -4,3 +4,6 @@ pub mod filter;
 pub mod index;
 pub mod matches;
 pub mod query;
+pub mod table;
+
+pub use table::RoutingTable;

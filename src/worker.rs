@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::limits;
 use crate::memory::Account;
+use crate::proxy::deadlines::{DeadlineSettings, Deadlines};
 use crate::shard::WorkerId;
 
 /// A data-plane thread's own.
@@ -17,6 +18,8 @@ pub struct Worker {
     random: AtomicU64,
     tasks: Arc<AtomicUsize>,
     copies: Arc<Account>,
+    copies_in_flight: Arc<AtomicUsize>,
+    deadlines: Arc<Deadlines>,
 }
 
 impl Worker {
@@ -27,6 +30,8 @@ impl Worker {
             random: AtomicU64::new(seed),
             tasks: Arc::default(),
             copies: Account::new(limits::MIRROR_BYTES_PER_WORKER),
+            copies_in_flight: Arc::default(),
+            deadlines: Deadlines::new(DeadlineSettings::default()),
         })
     }
 
@@ -56,6 +61,25 @@ impl Worker {
             let _running = running;
             task.await;
         });
+    }
+
+    /// Delivers a copy on this worker; counted, so that a drain can wait for it.
+    pub fn spawn_copy(&self, copy: impl Future<Output = ()> + Send + 'static) {
+        let running = Running::new(self.copies_in_flight.clone());
+        self.spawn(async move {
+            let _running = running;
+            copy.await;
+        });
+    }
+
+    /// Copies that are being delivered.
+    pub fn copies_in_flight(&self) -> usize {
+        self.copies_in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The deadlines of its client connections.
+    pub fn deadlines(&self) -> &Arc<Deadlines> {
+        &self.deadlines
     }
 
     /// Tasks that run now.

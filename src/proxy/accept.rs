@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::{Gateway, connection};
 use crate::limits;
 use crate::routing::table::ListenerId;
+use crate::telemetry::gateway::Refusal;
 use crate::worker::Worker;
 
 /// What all connections of one listener share.
@@ -84,7 +85,7 @@ fn place(
     let here = seats[worker.id().0].load();
     let total: usize = seats.iter().map(super::Seat::load).sum();
     if total >= limits::CLIENT_CONNECTIONS {
-        gateway.metrics().gateway.connections_refused.fetch_add(1, Ordering::Relaxed);
+        gateway.metrics().gateway.refused(Refusal::ConnectionLimit);
         return;
     }
     let least = seats.iter().filter(|seat| seat.load() < here).min_by_key(|seat| seat.load());
@@ -93,7 +94,7 @@ fn place(
         Some(seat) => {
             let handed = stream.into_std().is_ok_and(|stream| seat.hand(stream, peer, listener.clone()));
             if !handed {
-                gateway.metrics().gateway.connections_refused.fetch_add(1, Ordering::Relaxed);
+                gateway.metrics().gateway.refused(Refusal::ConnectionLimit);
             }
         }
     }

@@ -121,7 +121,8 @@ where
 async fn read_away(body: impl Body<Data = Chunk, Error = BodyError> + Unpin) {
     let mut body = body;
     let mut left = limits::DRAIN_REQUEST_BYTES;
-    while let Some(Ok(frame)) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+    while let Some(Ok(frame)) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+    {
         let size = frame.data_ref().map_or(0, Buf::remaining);
         let Some(rest) = left.checked_sub(size) else { return };
         left = rest;

@@ -10,6 +10,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use super::Gateway;
 use super::accept::Listener;
@@ -21,7 +22,7 @@ use super::sanitize::ClientInfo;
 use crate::limits;
 use crate::mirror::copy::Copy;
 use crate::routing::table::Route;
-use crate::telemetry::access_log::record::RequestFacts;
+use crate::telemetry::access_log::RequestFacts;
 use crate::worker::Worker;
 
 /// What all requests of one connection share.
@@ -60,6 +61,11 @@ impl Context {
         self.peer
     }
 
+    /// 128 random bits for the id of a request that came without one.
+    pub fn request_id(&self) -> (u64, u64) {
+        (self.worker.random(), self.worker.random())
+    }
+
     /// What its deadlines look at.
     pub fn state(&self) -> &Arc<ConnectionState> {
         &self.state
@@ -68,7 +74,7 @@ impl Context {
     /// Delivers a copy beside the request, which does not wait for it.
     pub fn start(self: &Arc<Self>, copy: Copy, route: &Arc<Route>, facts: Option<Arc<RequestFacts>>) {
         let (context, route) = (self.clone(), route.clone());
-        self.worker.spawn(async move {
+        self.worker.spawn_copy(async move {
             let mirror = copy.mirror().clone();
             let delivery = copy.deliver(&context.worker).await;
             if let Some(facts) = facts {
@@ -143,7 +149,7 @@ async fn serve_http1(context: Arc<Context>, framed: Framed<TcpStream>) {
     // A connection's end has been told to whoever waited on it: nothing is left to say.
     let _ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = draining.wait_for(|draining| *draining) => {
+        () = told(&mut draining) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -167,11 +173,16 @@ async fn serve_http2(context: Arc<Context>, framed: Framed<TcpStream>) {
     let mut connection = pin!(connection);
     let _ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = draining.wait_for(|draining| *draining) => {
+        () = told(&mut draining) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
+}
+
+async fn told(draining: &mut watch::Receiver<bool>) {
+    // An error means that the gateway is gone, which is as good as being told.
+    drop(draining.wait_for(|draining| *draining).await);
 }
 
 /// A connection in the counts of its worker and of the process.

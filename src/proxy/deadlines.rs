@@ -329,10 +329,8 @@ impl ConnectionState {
 
     /// False when it had expired before.
     fn expire(&self, expiry: Expiry) -> bool {
-        let first = self
-            .expired
-            .compare_exchange(0, expiry as u8 + 1, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok();
+        let first =
+            self.expired.compare_exchange(0, expiry as u8 + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if first && let Some(waker) = self.waker().take() {
             waker.wake();
         }

@@ -12,9 +12,7 @@ use super::reply::Reason;
 use crate::mirror::Mirror;
 use crate::mirror::copy::Delivery;
 use crate::routing::table::Route;
-use crate::telemetry::access_log::record::{
-    AccessRecord, CopyRecord, RequestFacts, RequestRecord, ResponseFlag,
-};
+use crate::telemetry::access_log::{AccessRecord, CopyRecord, RequestFacts, RequestRecord, ResponseFlag};
 use crate::upstream::endpoint::Endpoint;
 
 /// One transaction. Whenever it is dropped, it is over, and what is known then is recorded.

@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::record::Finish;
-use crate::telemetry::access_log::record::ResponseFlag as Flag;
+use crate::telemetry::access_log::ResponseFlag as Flag;
 use crate::upstream::ExchangeError;
 use crate::upstream::body::{BodyError, ResponseBody, ResponseError};
 use crate::upstream::connect::ConnectError;
@@ -33,6 +33,12 @@ pub enum Refusal {
     Rewrite,
 }
 
+impl From<super::sanitize::Refused> for Refusal {
+    fn from(refused: super::sanitize::Refused) -> Self {
+        Self::Malformed(refused.0)
+    }
+}
+
 /// What an operator looks for in an access record: Envoy's response flags and details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason {
@@ -51,36 +57,71 @@ impl Refusal {
     /// Status, reason and a short plain text: the one place where failures become answers.
     pub fn answer(&self) -> (StatusCode, Reason, &'static str) {
         let (status, flag, details, text) = match self {
-            Self::Malformed(what) => (StatusCode::BAD_REQUEST, Flag::DownstreamProtocolError, *what, "malformed request"),
-            Self::MethodNotAllowed => {
-                (StatusCode::METHOD_NOT_ALLOWED, Flag::DownstreamProtocolError, "connect_refused", "method not allowed")
+            Self::Malformed(what) => {
+                (StatusCode::BAD_REQUEST, Flag::DownstreamProtocolError, *what, "malformed request")
             }
+            Self::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                Flag::DownstreamProtocolError,
+                "connect_refused",
+                "method not allowed",
+            ),
             Self::NoRoute => (StatusCode::NOT_FOUND, Flag::NoRoute, "route_not_found", "no route"),
-            Self::NoBackend => (StatusCode::INTERNAL_SERVER_ERROR, Flag::NoHealthyUpstream, "no_backend", "route without backend"),
-            Self::Rewrite => (StatusCode::INTERNAL_SERVER_ERROR, Flag::None, "rewrite_failed", "rewrite failed"),
-            Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, Flag::UpstreamTimeout, "request_timeout", "request timeout"),
+            Self::NoBackend => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Flag::NoHealthyUpstream,
+                "no_backend",
+                "route without backend",
+            ),
+            Self::Rewrite => {
+                (StatusCode::INTERNAL_SERVER_ERROR, Flag::None, "rewrite_failed", "rewrite failed")
+            }
+            Self::RequestTimeout => {
+                (StatusCode::GATEWAY_TIMEOUT, Flag::UpstreamTimeout, "request_timeout", "request timeout")
+            }
             Self::Exchange(error) => match error {
-                ExchangeError::NoEndpoints => {
-                    (StatusCode::SERVICE_UNAVAILABLE, Flag::NoHealthyUpstream, "no_healthy_upstream", "no endpoints")
-                }
-                ExchangeError::Connect(ConnectError::Io(_)) => {
-                    (StatusCode::BAD_GATEWAY, Flag::UpstreamConnectionFailure, "connect_failed", "cannot connect to backend")
-                }
-                ExchangeError::Connect(ConnectError::Timeout(_)) => {
-                    (StatusCode::GATEWAY_TIMEOUT, Flag::UpstreamConnectionFailure, "connect_timeout", "backend connect timeout")
-                }
-                ExchangeError::Timeout(_) => {
-                    (StatusCode::GATEWAY_TIMEOUT, Flag::UpstreamTimeout, "response_timeout", "backend timeout")
-                }
-                ExchangeError::Reset => {
-                    (StatusCode::BAD_GATEWAY, Flag::UpstreamConnectionTermination, "upstream_reset", "backend closed the connection")
-                }
-                ExchangeError::Protocol(_) => {
-                    (StatusCode::BAD_GATEWAY, Flag::UpstreamConnectionTermination, "upstream_protocol_error", "backend sent an invalid response")
-                }
-                ExchangeError::Request(BodyError::ClientGone | BodyError::Cut) => {
-                    (StatusCode::BAD_REQUEST, Flag::DownstreamConnectionTermination, "client_gone", "request body broken off")
-                }
+                ExchangeError::NoEndpoints => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    Flag::NoHealthyUpstream,
+                    "no_healthy_upstream",
+                    "no endpoints",
+                ),
+                ExchangeError::Connect(ConnectError::Io(_)) => (
+                    StatusCode::BAD_GATEWAY,
+                    Flag::UpstreamConnectionFailure,
+                    "connect_failed",
+                    "cannot connect to backend",
+                ),
+                ExchangeError::Connect(ConnectError::Timeout(_)) => (
+                    StatusCode::GATEWAY_TIMEOUT,
+                    Flag::UpstreamConnectionFailure,
+                    "connect_timeout",
+                    "backend connect timeout",
+                ),
+                ExchangeError::Timeout(_) => (
+                    StatusCode::GATEWAY_TIMEOUT,
+                    Flag::UpstreamTimeout,
+                    "response_timeout",
+                    "backend timeout",
+                ),
+                ExchangeError::Reset => (
+                    StatusCode::BAD_GATEWAY,
+                    Flag::UpstreamConnectionTermination,
+                    "upstream_reset",
+                    "backend closed the connection",
+                ),
+                ExchangeError::Protocol(_) => (
+                    StatusCode::BAD_GATEWAY,
+                    Flag::UpstreamConnectionTermination,
+                    "upstream_protocol_error",
+                    "backend sent an invalid response",
+                ),
+                ExchangeError::Request(BodyError::ClientGone | BodyError::Cut) => (
+                    StatusCode::BAD_REQUEST,
+                    Flag::DownstreamConnectionTermination,
+                    "client_gone",
+                    "request body broken off",
+                ),
             },
         };
         (status, Reason { flag, details }, text)
@@ -149,7 +190,10 @@ impl Body for ReplyBody {
                 }
             }
             Poll::Ready(Some(Err(_))) => {
-                reply.finish.broke(Reason { flag: Flag::UpstreamConnectionTermination, details: "upstream_reset_after_response_started" });
+                reply.finish.broke(Reason {
+                    flag: Flag::UpstreamConnectionTermination,
+                    details: "upstream_reset_after_response_started",
+                });
             }
             Poll::Ready(None) => reply.finish.complete(),
             Poll::Pending => {}

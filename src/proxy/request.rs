@@ -3,13 +3,10 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::task::Poll;
-use std::time::Instant;
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
+use http::{Request, Response, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -25,6 +22,7 @@ use crate::mirror::{self, Subject};
 use crate::routing::filter::{Filters, Redirect};
 use crate::routing::index::RequestView;
 use crate::routing::table::{Action, Route};
+use crate::telemetry::access_log::RequestFacts;
 use crate::upstream::body::RequestBody;
 use crate::upstream::http1::head::Length;
 use crate::upstream::{Exchanged, Outgoing, exchange, primary_policy};
@@ -34,7 +32,7 @@ pub async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Respon
     let mut finish = Finish::begin(&context, &request);
     match answer(&context, request, &mut finish).await {
         Ok((parts, content, deadline)) => {
-                        Response::from_parts(parts, ReplyBody::new(content, finish, deadline))
+            Response::from_parts(parts, ReplyBody::new(content, finish, deadline))
         }
         Err(refusal) => {
             let (status, reason, text) = refusal.answer();
@@ -57,11 +55,12 @@ async fn answer(
     let (mut parts, incoming) = request.into_parts();
     let length = length(&parts, &incoming);
     let table = context.gateway().table();
-    let target = sanitize::inbound(&mut parts, context.client(), &table.trust(), || context.request_id())?;
+    let target = sanitize::inbound(&mut parts, context.client(), table.trust(), || context.request_id())?;
     finish.sanitised(&parts);
 
     let view = view(context, &parts, &target);
-    let (route, prefix) = table.find(&view).map(|(route, prefix)| (route.clone(), prefix)).ok_or(Refusal::NoRoute)?;
+    let (route, prefix) =
+        table.find(&view).map(|(route, prefix)| (route.clone(), prefix)).ok_or(Refusal::NoRoute)?;
     drop(table);
     finish.routed(&route);
 
@@ -127,7 +126,7 @@ fn view<'request>(
     target: &'request Target,
 ) -> RequestView<'request> {
     RequestView {
-        listener: context.listener().0,
+        listener: context.listener().id.0,
         host: target.host(),
         path: parts.uri.path(),
         query: parts.uri.query(),
@@ -163,7 +162,7 @@ fn redirected(
 ) -> Result<Answer, Refusal> {
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let location = redirect
-        .location(context.scheme(), host, context.port(), &target_of(parts), prefix)
+        .location("http", host, context.listener().address.port(), &target_of(parts), prefix)
         .map_err(|_| Refusal::Rewrite)?;
     finish.replied(redirect.status, DIRECT);
     let mut response = Response::new(());

@@ -25,7 +25,10 @@ pub struct Asked {
 pub fn asked_for(request: &mut Request<Incoming>) -> Option<Asked> {
     let protocol = request.headers().get(UPGRADE)?.clone();
     let named = request.headers().get_all(CONNECTION).iter().any(|value| {
-        value.as_bytes().split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     });
     // RFC 9113, 8.6: HTTP/2 has no such upgrade.
     (named && request.version() == http::Version::HTTP_11)
@@ -41,7 +44,7 @@ pub fn splice(
 ) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.entry(UPGRADE).or_insert(asked.protocol);
-    context.pass_through();
+    context.state().pass_through();
     context.worker().spawn(async move {
         let _lease = lease;
         let Ok(client) = asked.on_upgrade.await else { return };

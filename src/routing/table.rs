@@ -8,6 +8,7 @@ use super::index::{Found, RequestView, RouteIndex, Rule};
 use crate::mirror::Mirror;
 use crate::mirror::budget::Budget;
 use crate::plan::{BackendSpec, MirrorPlan, Plan, RouteAction, RoutePlan, Timeouts};
+use crate::proxy::sanitize::TrustSettings;
 use crate::shard::Lane;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::upstream::registry::{BackendRef, Registry};
@@ -16,7 +17,7 @@ use crate::upstream::registry::{BackendRef, Registry};
 pub struct RoutingTable {
     routes: Vec<Arc<Route>>,
     index: RouteIndex,
-    trusted_hops: u32,
+    trust: TrustSettings,
     via: Option<Arc<str>>,
 }
 
@@ -75,9 +76,9 @@ impl RoutingTable {
         &self.routes
     }
 
-    /// Proxies in front of this one that are believed.
-    pub fn trusted_hops(&self) -> u32 {
-        self.trusted_hops
+    /// What of a client's word is believed.
+    pub fn trust(&self) -> &TrustSettings {
+        &self.trust
     }
 
     /// The pseudonym for `Via`.
@@ -153,7 +154,7 @@ impl Builder {
         RoutingTable {
             index: RouteIndex::build(&rules),
             routes: plan.routes.iter().map(|route| Arc::new(self.route(route, &specs))).collect(),
-            trusted_hops: plan.trusted_hops,
+            trust: TrustSettings,
             via: plan.via.as_deref().map(Arc::from),
         }
     }

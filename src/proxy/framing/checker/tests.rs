@@ -25,7 +25,11 @@ fn requests_that_mean_one_thing_pass() {
         ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 1, Position::Between),
         ("GET http://a/b HTTP/1.1\r\nHost: a\r\nX: caf\u{e9}\tb\r\n\r\n", 1, Position::Between),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 007\r\n\r\n1234567GET", 1, Position::Head),
-        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\nGET / HTTP/1.0\r\n\r\n", 2, Position::Between),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+            2,
+            Position::Between,
+        ),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n12", 1, Position::Body),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked \r\n\r\n\
@@ -34,7 +38,11 @@ fn requests_that_mean_one_thing_pass() {
             Position::Between,
         ),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", 1, Position::Body),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encodin: x\r\nContent-Lengths: x\r\n\r\n", 1, Position::Between),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encodin: x\r\nContent-Lengths: x\r\n\r\n",
+            1,
+            Position::Between,
+        ),
     ] {
         let mut checker = Checker::new();
         assert_eq!(checker.advance(request.as_bytes()), Ok(()), "{request:?}");
@@ -141,10 +149,7 @@ fn request_lines_are_taken_literally() {
     assert_eq!(refusal(b"\r\n\r\n\r\nGET / HTTP/1.1\r\n"), Some(EmptyLines));
     assert_eq!(refusal(b"GET / HTTP/1.1\r\n\r\n"), Some(MissingHost));
     assert_eq!(refusal(b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"), Some(RepeatedHost));
-    assert_eq!(
-        refusal(b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
-        Some(EncodingInHttp10)
-    );
+    assert_eq!(refusal(b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), Some(EncodingInHttp10));
 }
 
 #[test]
@@ -239,21 +244,23 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         "\n",
     ]);
     let change = (any::<prop::sample::Index>(), prop::sample::select(b"\r\n \t:;,0a/\0\x80#".to_vec()), 0..3);
-    (prop::collection::vec(pieces, 1..8), prop::collection::vec(change, 0..3)).prop_map(|(pieces, changes)| {
-        let mut bytes = pieces.concat().into_bytes();
-        for (index, byte, how) in changes {
-            if bytes.is_empty() {
-                continue;
+    (prop::collection::vec(pieces, 1..8), prop::collection::vec(change, 0..3)).prop_map(
+        |(pieces, changes)| {
+            let mut bytes = pieces.concat().into_bytes();
+            for (index, byte, how) in changes {
+                if bytes.is_empty() {
+                    continue;
+                }
+                let at = index.index(bytes.len());
+                match how {
+                    0 => bytes[at] = byte,
+                    1 => bytes.insert(at, byte),
+                    _ => drop(bytes.remove(at)),
+                }
             }
-            let at = index.index(bytes.len());
-            match how {
-                0 => bytes[at] = byte,
-                1 => bytes.insert(at, byte),
-                _ => drop(bytes.remove(at)),
-            }
-        }
-        bytes
-    })
+            bytes
+        },
+    )
 }
 
 /// Where heads and messages end, told byte by byte, and whether all was accepted.
@@ -286,7 +293,11 @@ fn reference(bytes: &[u8]) -> Option<Vec<(usize, Position)>> {
         assert_eq!(Some(parsed(&request)), naive(&bytes[at..at + length]), "one reading of the head");
         at += length;
         let value = |name: &str| {
-            request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+            request
+                .headers
+                .iter()
+                .find(|field| field.name.eq_ignore_ascii_case(name))
+                .map(|field| field.value)
         };
         if value("transfer-encoding").is_some() {
             ends.push((at, Position::Body));
@@ -315,7 +326,8 @@ fn reference(bytes: &[u8]) -> Option<Vec<(usize, Position)>> {
 /// `Some(None)`: not complete yet.
 fn chunked_end(bytes: &[u8], mut at: usize) -> Option<Option<usize>> {
     loop {
-        let httparse::Status::Complete((length, size)) = httparse::parse_chunk_size(&bytes[at..]).ok()? else {
+        let httparse::Status::Complete((length, size)) = httparse::parse_chunk_size(&bytes[at..]).ok()?
+        else {
             return Some(None);
         };
         at += length;
