@@ -120,7 +120,8 @@ impl Exposition {
 
     fn backends(&self, page: &mut Page<'_, '_>) -> fmt::Result {
         let backends = self.metrics.backends();
-        let lanes = || backends.iter().flat_map(|(name, backend)| Lane::ALL.map(|lane| (name, backend, lane)));
+        let lanes =
+            || backends.iter().flat_map(|(name, backend)| Lane::ALL.map(|lane| (name, backend, lane)));
         page.counter("mirrorgate_upstream_requests", "Answers of endpoints, or none", |family| {
             for (name, backend, lane) in lanes() {
                 for (code, count) in backend.answers(lane) {
@@ -327,9 +328,7 @@ impl Page<'_, '_> {
         // the samples to be of no type otherwise.
         match self.format {
             Format::OpenMetrics => self.family(name, help, MetricType::Counter, samples),
-            Format::Prometheus => {
-                self.family(&format!("{name}_total"), help, MetricType::Counter, samples)
-            }
+            Format::Prometheus => self.family(&format!("{name}_total"), help, MetricType::Counter, samples),
         }
     }
 

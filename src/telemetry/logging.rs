@@ -76,7 +76,8 @@ fn parse(text: &str) -> Result<EnvFilter, LogLevelError> {
     let invalid = || LogLevelError::Invalid(text.to_owned());
     let known = |part: &str| {
         part.contains('=')
-            || ["off", "error", "warn", "info", "debug", "trace"].contains(&part.to_ascii_lowercase().as_str())
+            || ["off", "error", "warn", "info", "debug", "trace"]
+                .contains(&part.to_ascii_lowercase().as_str())
     };
     if !text.split(',').all(|part| known(part.trim())) {
         return Err(invalid());

@@ -26,8 +26,11 @@ pub struct Metrics {
     pub gateway: GatewayMetrics,
     routes: Handles<Arc<str>, RouteMetrics>,
     backends: Handles<Arc<str>, BackendMetrics>,
-    mirrors: Handles<(Arc<str>, Arc<str>), MirrorMetrics>,
+    mirrors: Handles<MirrorKey, MirrorMetrics>,
 }
+
+/// The names of a route and of the backend that it mirrors to.
+pub type MirrorKey = (Arc<str>, Arc<str>);
 
 /// One route.
 pub struct RouteMetrics {
@@ -139,7 +142,7 @@ impl Metrics {
     }
 
     /// Mirrors with a living handle, ordered by route and backend.
-    pub fn mirrors(&self) -> Vec<((Arc<str>, Arc<str>), Arc<MirrorMetrics>)> {
+    pub fn mirrors(&self) -> Vec<(MirrorKey, Arc<MirrorMetrics>)> {
         self.mirrors.living()
     }
 }

@@ -29,7 +29,9 @@ impl ProcessFigures {
             virtual_bytes: kilobytes(&status, "VmSize:"),
             threads: number_after(&status, "Threads:"),
             // The descriptor that lists them is among them.
-            open_files: fs::read_dir("/proc/self/fd").ok().map(|list| (list.count() as u64).saturating_sub(1)),
+            open_files: fs::read_dir("/proc/self/fd")
+                .ok()
+                .map(|list| (list.count() as u64).saturating_sub(1)),
             max_files: number_after(&text("/proc/self/limits"), "Max open files"),
             started: started(&stat, &text("/proc/stat")),
         }
@@ -77,7 +79,10 @@ mod tests {
     fn what_cannot_be_read_is_absent() {
         assert_eq!(cpu_seconds(""), None);
         assert_eq!(number_after("Max open files            unlimited\n", "Max open files"), None);
-        assert_eq!(number_after("Max open files            1024   4096 files\n", "Max open files"), Some(1024));
+        assert_eq!(
+            number_after("Max open files            1024   4096 files\n", "Max open files"),
+            Some(1024)
+        );
         assert_eq!(kilobytes("VmRSS:\t  12 kB\n", "VmRSS:"), Some(12_288));
     }
 
