@@ -1,4 +1,5 @@
 //! What telling costs a request: metrics of one forwarded and mirrored request, and its access record.
+#![allow(clippy::expect_used)]
 
 use std::hint::black_box;
 use std::path::PathBuf;

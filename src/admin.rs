@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -138,10 +138,8 @@ impl Admin {
 }
 
 async fn answer(stream: TcpStream, state: Arc<AdminState>, access: Arc<Access>) {
-    // A scraper that stopped reading would hold a connection, and the page, for ever.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(limits::WRITE_STALL)) {
-        tracing::debug!(%error, "no write deadline on an admin connection");
+    if let Err(error) = bound_silence(&stream) {
+        tracing::debug!(%error, "no deadlines on an admin connection");
     }
     let service = service_fn(move |request| api::answer(request, state.clone(), access.clone()));
     let connection = http1::Builder::new()
@@ -153,6 +151,16 @@ async fn answer(stream: TcpStream, state: Arc<AdminState>, access: Arc<Access>) 
     if let Err(error) = connection.await {
         tracing::debug!(%error, "admin connection");
     }
+}
+
+/// A scraper that stopped reading, or a watcher whose host is gone, would hold one of few connections
+/// for ever, and the probes of an orchestrator would find none free.
+fn bound_silence(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(limits::WRITE_STALL))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(limits::WRITE_STALL))?;
+    Ok(())
 }
 
 #[cfg(test)]
