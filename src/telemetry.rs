@@ -10,5 +10,7 @@ pub mod logging;
 pub mod metrics;
 
 mod codes;
+mod handles;
 mod histogram;
+mod page;
 mod process;

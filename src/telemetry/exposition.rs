@@ -10,13 +10,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::text::{encode, encode_registry};
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::histogram::Distribution;
 use super::metrics::{Metrics, Refusal, Reload};
+use super::page::Page;
 use super::process::ProcessFigures;
 use crate::mirror::outcome::Outcome;
 use crate::shard::Lane;
@@ -78,7 +77,7 @@ impl fmt::Debug for Exposition {
 
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Page { encoder: &mut encoder, format: self.format };
+        let mut page = Page::new(&mut encoder, self.format);
         self.routes(&mut page)?;
         self.backends(&mut page)?;
         self.mirrors(&mut page)?;
@@ -300,106 +299,4 @@ fn process(page: &mut Page<'_, '_>, figures: &ProcessFigures) -> fmt::Result {
         }
     }
     Ok(())
-}
-
-type Labels<'a> = &'a [(&'a str, &'a str)];
-
-/// Where families are written.
-struct Page<'a, 'b> {
-    encoder: &'a mut DescriptorEncoder<'b>,
-    format: Format,
-}
-
-/// Where samples of one family are written.
-struct Family<'a> {
-    encoder: MetricEncoder<'a>,
-    format: Format,
-}
-
-impl Page<'_, '_> {
-    /// A family of counters; `name` without `_total`, which the samples' names have.
-    fn counter(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl FnOnce(&mut Family<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        // OpenMetrics names the family without the suffix; Prometheus text with it, and would take
-        // the samples to be of no type otherwise.
-        match self.format {
-            Format::OpenMetrics => self.family(name, help, MetricType::Counter, samples),
-            Format::Prometheus => self.family(&format!("{name}_total"), help, MetricType::Counter, samples),
-        }
-    }
-
-    fn gauge(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl FnOnce(&mut Family<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        self.family(name, help, MetricType::Gauge, samples)
-    }
-
-    fn histogram(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl FnOnce(&mut Family<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        self.family(name, help, MetricType::Histogram, samples)
-    }
-
-    fn family(
-        &mut self,
-        name: &str,
-        help: &str,
-        kind: MetricType,
-        samples: impl FnOnce(&mut Family<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        let encoder = self.encoder.encode_descriptor(name, help, None, kind)?;
-        samples(&mut Family { encoder, format: self.format })
-    }
-}
-
-impl Family<'_> {
-    fn count(&mut self, labels: Labels<'_>, count: u64) -> fmt::Result {
-        let format = self.format;
-        self.labelled(labels, |encoder| match format {
-            Format::OpenMetrics => encoder.encode_counter::<NoLabelSet, u64, f64>(&count, None),
-            // The family's name has the suffix already: a gauge's sample is one without.
-            Format::Prometheus => encoder.encode_gauge(&count),
-        })
-    }
-
-    fn seconds(&mut self, seconds: f64) -> fmt::Result {
-        match self.format {
-            Format::OpenMetrics => self.encoder.encode_counter::<NoLabelSet, f64, f64>(&seconds, None),
-            Format::Prometheus => self.encoder.encode_gauge(&seconds),
-        }
-    }
-
-    fn value(&mut self, labels: Labels<'_>, value: f64) -> fmt::Result {
-        // Whole numbers as such: an encoded `1e6` surprises people who read the page.
-        let whole = value as i64;
-        self.labelled(labels, |encoder| {
-            if whole as f64 == value { encoder.encode_gauge(&whole) } else { encoder.encode_gauge(&value) }
-        })
-    }
-
-    fn distribution(&mut self, labels: Labels<'_>, distribution: &Distribution) -> fmt::Result {
-        let Distribution { buckets, count, sum } = distribution;
-        self.labelled(labels, |encoder| encoder.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None))
-    }
-
-    fn labelled(
-        &mut self,
-        labels: Labels<'_>,
-        write: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        if labels.is_empty() {
-            return write(&mut self.encoder);
-        }
-        write(&mut self.encoder.encode_family(&labels)?)
-    }
 }

@@ -2,18 +2,19 @@
 //! its worker's shard: no label is hashed, no lock taken, every step one relaxed addition.
 //!
 //! [`Metrics`] holds its handles weakly. A reload finds the handle that the table in use still holds
-//! and counts on; when the last holder of a removed route goes, so do its series.
+//! and counts on; when the last holder of a removed route goes, so do its series. A shard is made when
+//! its worker first serves the route and takes 512 bytes: 20 MiB for 10,000 routes, all of them busy
+//! on each of 4 workers.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use http::StatusCode;
 
 use super::codes::{self, CodeCounts, RareCodes};
 pub use super::gateway::{GatewayMetrics, Refusal, Reload};
+use super::handles::Handles;
 use super::histogram::{Distribution, Histogram};
 use crate::limits;
 use crate::mirror::outcome::Outcome;
@@ -26,8 +27,11 @@ pub struct Metrics {
     pub gateway: GatewayMetrics,
     routes: Handles<Arc<str>, RouteMetrics>,
     backends: Handles<Arc<str>, BackendMetrics>,
-    mirrors: Handles<(Arc<str>, Arc<str>), MirrorMetrics>,
+    mirrors: Handles<MirrorKey, MirrorMetrics>,
 }
+
+/// The names of a route and of the backend that it mirrors to.
+pub type MirrorKey = (Arc<str>, Arc<str>);
 
 /// One route.
 pub struct RouteMetrics {
@@ -139,7 +143,7 @@ impl Metrics {
     }
 
     /// Mirrors with a living handle, ordered by route and backend.
-    pub fn mirrors(&self) -> Vec<((Arc<str>, Arc<str>), Arc<MirrorMetrics>)> {
+    pub fn mirrors(&self) -> Vec<(MirrorKey, Arc<MirrorMetrics>)> {
         self.mirrors.living()
     }
 }
@@ -309,46 +313,6 @@ impl MirrorMetrics {
 
 fn sum<'a>(counts: impl Iterator<Item = &'a AtomicU64>) -> u64 {
     counts.map(|count| count.load(Ordering::Relaxed)).sum()
-}
-
-/// Handles by label, held weakly.
-struct Handles<K, V>(Mutex<HandleMap<K, V>>);
-
-struct HandleMap<K, V> {
-    entries: HashMap<K, Weak<V>>,
-    /// Size at which the dead are looked for; grows with the living, so that a look costs each
-    /// entry a constant, and the dead are never more than the living.
-    prune_at: usize,
-}
-
-impl<K, V> Default for Handles<K, V> {
-    fn default() -> Self {
-        Self(Mutex::new(HandleMap { entries: HashMap::new(), prune_at: 64 }))
-    }
-}
-
-impl<K: Eq + Hash + Ord + Clone, V> Handles<K, V> {
-    fn living_or(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(living) = map.entries.get(&key).and_then(Weak::upgrade) {
-            return living;
-        }
-        if map.entries.len() >= map.prune_at {
-            map.entries.retain(|_, handle| handle.strong_count() > 0);
-            map.prune_at = (2 * map.entries.len()).max(64);
-        }
-        let handle = Arc::new(make());
-        map.entries.insert(key, Arc::downgrade(&handle));
-        handle
-    }
-
-    fn living(&self) -> Vec<(K, Arc<V>)> {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let living = map.entries.iter().filter_map(|(key, handle)| Some((key.clone(), handle.upgrade()?)));
-        let mut living: Vec<_> = living.collect();
-        living.sort_by(|(one, _), (other, _)| one.cmp(other));
-        living
-    }
 }
 
 #[cfg(test)]

@@ -8,27 +8,37 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::discovery::source::EndpointAddress;
 use crate::limits;
 
-/// An object that is being written.
-pub(super) struct Object<'a> {
-    out: &'a mut Vec<u8>,
-    separator: u8,
+/// An object that is being written. Its members' names are given with what surrounds them, as
+/// [`name`] makes it, so that each is one copy.
+pub(super) struct Object<'a>(&'a mut Vec<u8>);
+
+/// `,"…":` of a member's name, which needs no escaping.
+macro_rules! name {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
 }
+pub(super) use name;
 
 impl<'a> Object<'a> {
-    pub(super) fn begin(out: &'a mut Vec<u8>) -> Self {
-        Self { out, separator: b'{' }
+    /// Begins with one member, a word of ours.
+    pub(super) fn begin(out: &'a mut Vec<u8>, kind: &'static str) -> Self {
+        out.extend_from_slice(b"{\"kind\":\"");
+        out.extend_from_slice(kind.as_bytes());
+        out.push(b'"');
+        Self(out)
     }
 
     pub(super) fn end(self) {
-        self.out.push(b'}');
+        self.0.push(b'}');
     }
 
     /// A word of ours, which needs no escaping.
     pub(super) fn word(&mut self, name: &'static str, value: &'static str) {
         self.name(name);
-        self.out.push(b'"');
-        self.out.extend_from_slice(value.as_bytes());
-        self.out.push(b'"');
+        self.0.push(b'"');
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.push(b'"');
     }
 
     /// Bytes from outside, or `null`. What is not UTF-8 is read as Latin-1, so that no byte is lost.
@@ -36,22 +46,22 @@ impl<'a> Object<'a> {
         self.name(name);
         match value {
             Some(value) => self.quoted(value),
-            None => self.out.extend_from_slice(b"null"),
+            None => self.0.extend_from_slice(b"null"),
         }
     }
 
     pub(super) fn number(&mut self, name: &'static str, value: u64) {
         self.name(name);
-        decimal(self.out, value, 1);
+        decimal(self.0, value, 1);
     }
 
     /// Milliseconds, as Envoy has them, with three decimals: a fast mirror is not `0`.
     pub(super) fn milliseconds(&mut self, name: &'static str, value: Duration) {
         self.name(name);
         let microseconds = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        decimal(self.out, microseconds / 1000, 1);
-        self.out.push(b'.');
-        decimal(self.out, microseconds % 1000, 3);
+        decimal(self.0, microseconds / 1000, 1);
+        self.0.push(b'.');
+        decimal(self.0, microseconds % 1000, 3);
     }
 
     /// RFC 3339 in UTC with milliseconds.
@@ -70,10 +80,10 @@ impl<'a> Object<'a> {
             (b'.', u64::from(since.subsec_millis()), 3),
         ];
         for (before, value, digits) in parts {
-            self.out.push(before);
-            decimal(self.out, value, digits);
+            self.0.push(before);
+            decimal(self.0, value, digits);
         }
-        self.out.extend_from_slice(b"Z\"");
+        self.0.extend_from_slice(b"Z\"");
     }
 
     pub(super) fn address(&mut self, name: &'static str, value: SocketAddr) {
@@ -84,71 +94,68 @@ impl<'a> Object<'a> {
     pub(super) fn endpoint(&mut self, name: &'static str, value: Option<&EndpointAddress>) {
         self.name(name);
         match value {
-            None => self.out.extend_from_slice(b"null"),
+            None => self.0.extend_from_slice(b"null"),
             Some(EndpointAddress::Tcp(address)) => self.socket_address(*address),
             Some(unix @ EndpointAddress::Unix(_)) => self.quoted(unix.to_string().as_bytes()),
         }
     }
 
     fn name(&mut self, name: &'static str) {
-        self.out.push(self.separator);
-        self.separator = b',';
-        self.out.push(b'"');
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
+        self.0.extend_from_slice(name.as_bytes());
     }
 
     fn socket_address(&mut self, address: SocketAddr) {
-        self.out.push(b'"');
+        self.0.push(b'"');
         match address {
             // Three of these are in every record: `Display` would be a quarter of its cost.
             SocketAddr::V4(address) => {
                 let [first, rest @ ..] = address.ip().octets();
-                decimal(self.out, u64::from(first), 1);
+                decimal(self.0, u64::from(first), 1);
                 for octet in rest {
-                    self.out.push(b'.');
-                    decimal(self.out, u64::from(octet), 1);
+                    self.0.push(b'.');
+                    decimal(self.0, u64::from(octet), 1);
                 }
-                self.out.push(b':');
-                decimal(self.out, u64::from(address.port()), 1);
+                self.0.push(b':');
+                decimal(self.0, u64::from(address.port()), 1);
             }
             // Writing to a vector cannot fail.
-            SocketAddr::V6(address) => drop(write!(self.out, "{address}")),
+            SocketAddr::V6(address) => drop(write!(self.0, "{address}")),
         }
-        self.out.push(b'"');
+        self.0.push(b'"');
     }
 
     fn quoted(&mut self, value: &[u8]) {
         let value = shortened(value);
-        self.out.push(b'"');
-        if value.iter().all(|byte| is_plain(*byte)) {
-            self.out.extend_from_slice(value);
+        self.0.push(b'"');
+        // Without an early end: sixteen bytes at a time instead of one.
+        if value.iter().fold(true, |plain, byte| plain & is_plain(*byte)) {
+            self.0.extend_from_slice(value);
         } else {
             for chunk in value.utf8_chunks() {
                 chunk.valid().chars().for_each(|character| self.character(character));
                 chunk.invalid().iter().for_each(|byte| self.escape(u32::from(*byte)));
             }
         }
-        self.out.push(b'"');
+        self.0.push(b'"');
     }
 
     fn character(&mut self, character: char) {
         match character {
-            '"' | '\\' => self.out.extend_from_slice(&[b'\\', character as u8]),
+            '"' | '\\' => self.0.extend_from_slice(&[b'\\', character as u8]),
             // Control characters, also those that terminals obey (C1, DEL).
             _ if character.is_control() => self.escape(u32::from(character)),
-            _ => self.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            _ => self.0.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
 
     fn escape(&mut self, code: u32) {
         // Writing to a vector cannot fail.
-        drop(write!(self.out, "\\u{code:04x}"));
+        drop(write!(self.0, "\\u{code:04x}"));
     }
 }
 
 fn is_plain(byte: u8) -> bool {
-    (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\'
+    (b' '..0x7f).contains(&byte) & (byte != b'"') & (byte != b'\\')
 }
 
 /// At most [`limits::ACCESS_LOG_TEXT`] bytes of `value`, without half a character at the end.
@@ -200,14 +207,15 @@ mod tests {
 
     fn object(write: impl FnOnce(&mut Object<'_>)) -> String {
         let mut out = Vec::new();
-        let mut object = Object::begin(&mut out);
+        let mut object = Object::begin(&mut out, "x");
         write(&mut object);
         object.end();
-        String::from_utf8(out).unwrap()
+        let text = String::from_utf8(out).unwrap();
+        text.replacen(r#""kind":"x","#, "", 1)
     }
 
     fn quoted(value: &[u8]) -> String {
-        object(|object| object.text("t", Some(value)))
+        object(|object| object.text(name!("t"), Some(value)))
     }
 
     #[test]
@@ -218,7 +226,7 @@ mod tests {
         assert_eq!(quoted("zwölf €".as_bytes()), r#"{"t":"zwölf €"}"#);
         assert_eq!(quoted(b"latin \xe9\xff"), r#"{"t":"latin \u00e9\u00ff"}"#);
         assert_eq!(quoted("\u{85}".as_bytes()), r#"{"t":"\u0085"}"#);
-        assert_eq!(object(|object| object.text("t", None)), r#"{"t":null}"#);
+        assert_eq!(object(|object| object.text(name!("t"), None)), r#"{"t":null}"#);
     }
 
     #[test]
@@ -234,14 +242,17 @@ mod tests {
     fn numbers_times_and_addresses() {
         assert_eq!(
             object(|object| {
-                object.number("zero", 0);
-                object.number("max", u64::MAX);
-                object.milliseconds("short", Duration::from_micros(42));
-                object.milliseconds("long", Duration::from_micros(1_234_567));
-                object.address("v4", "10.0.255.1:80".parse().unwrap());
-                object.address("v6", "[::1]:8080".parse().unwrap());
-                object.endpoint("none", None);
-                object.endpoint("unix", Some(&EndpointAddress::Unix(std::path::Path::new("/a\"b").into())));
+                object.number(name!("zero"), 0);
+                object.number(name!("max"), u64::MAX);
+                object.milliseconds(name!("short"), Duration::from_micros(42));
+                object.milliseconds(name!("long"), Duration::from_micros(1_234_567));
+                object.address(name!("v4"), "10.0.255.1:80".parse().unwrap());
+                object.address(name!("v6"), "[::1]:8080".parse().unwrap());
+                object.endpoint(name!("none"), None);
+                object.endpoint(
+                    name!("unix"),
+                    Some(&EndpointAddress::Unix(std::path::Path::new("/a\"b").into())),
+                );
             }),
             concat!(
                 r#"{"zero":0,"max":18446744073709551615,"short":0.042,"long":1234.567,"#,
@@ -260,7 +271,7 @@ mod tests {
             (1_798_761_599_050, "2026-12-31T23:59:59.050Z"),
         ] {
             let time = UNIX_EPOCH + Duration::from_millis(milliseconds);
-            assert_eq!(object(|object| object.time("t", time)), format!(r#"{{"t":"{expected}"}}"#));
+            assert_eq!(object(|object| object.time(name!("t"), time)), format!(r#"{{"t":"{expected}"}}"#));
         }
     }
 

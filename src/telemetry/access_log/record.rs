@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 
-use super::json::Object;
+use super::json::{Object, name};
 use crate::discovery::source::EndpointAddress;
 use crate::mirror::outcome::Outcome;
 
@@ -169,28 +169,27 @@ impl AccessRecord<'_> {
 impl RequestRecord<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         let facts = self.facts;
-        let mut object = Object::begin(out);
-        object.word("kind", "request");
-        object.time("start_time", facts.start);
-        object.text("method", Some(facts.method.as_str().as_bytes()));
-        object.text("x-envoy-origin-path", facts.path.as_ref().map(|path| path.as_str().as_bytes()));
-        object.word("protocol", protocol(facts.protocol));
+        let mut object = Object::begin(out, "request");
+        object.time(name!("start_time"), facts.start);
+        object.text(name!("method"), Some(facts.method.as_str().as_bytes()));
+        object.text(name!("x-envoy-origin-path"), facts.path.as_ref().map(|path| path.as_str().as_bytes()));
+        object.word(name!("protocol"), protocol(facts.protocol));
         // Envoy's way to say that there was none.
-        object.number("response_code", self.status.map_or(0, |status| u64::from(status.as_u16())));
-        object.word("response_flags", self.flag.as_str());
-        object.text("response_code_details", Some(self.details.as_bytes()));
-        object.number("bytes_received", self.bytes_received);
-        object.number("bytes_sent", self.bytes_sent);
-        object.milliseconds("duration", self.duration);
-        object.text("x-forwarded-for", bytes(&facts.forwarded_for));
-        object.text("user-agent", bytes(&facts.user_agent));
-        object.text("x-request-id", bytes(&facts.request_id));
-        object.text(":authority", bytes(&facts.authority));
-        object.endpoint("upstream_host", self.upstream_host);
-        object.text("upstream_cluster", self.upstream_cluster.map(str::as_bytes));
-        object.address("downstream_local_address", facts.local);
-        object.address("downstream_remote_address", facts.remote);
-        object.text("route_name", self.route.map(str::as_bytes));
+        object.number(name!("response_code"), self.status.map_or(0, |status| u64::from(status.as_u16())));
+        object.word(name!("response_flags"), self.flag.as_str());
+        object.text(name!("response_code_details"), Some(self.details.as_bytes()));
+        object.number(name!("bytes_received"), self.bytes_received);
+        object.number(name!("bytes_sent"), self.bytes_sent);
+        object.milliseconds(name!("duration"), self.duration);
+        object.text(name!("x-forwarded-for"), bytes(&facts.forwarded_for));
+        object.text(name!("user-agent"), bytes(&facts.user_agent));
+        object.text(name!("x-request-id"), bytes(&facts.request_id));
+        object.text(name!(":authority"), bytes(&facts.authority));
+        object.endpoint(name!("upstream_host"), self.upstream_host);
+        object.text(name!("upstream_cluster"), self.upstream_cluster.map(str::as_bytes));
+        object.address(name!("downstream_local_address"), facts.local);
+        object.address(name!("downstream_remote_address"), facts.remote);
+        object.text(name!("route_name"), self.route.map(str::as_bytes));
         object.end();
     }
 }
@@ -198,19 +197,18 @@ impl RequestRecord<'_> {
 impl CopyRecord<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         let facts = self.facts;
-        let mut object = Object::begin(out);
-        object.word("kind", "copy");
-        object.time("start_time", facts.start);
-        object.text("method", Some(facts.method.as_str().as_bytes()));
-        object.text("x-envoy-origin-path", facts.path.as_ref().map(|path| path.as_str().as_bytes()));
-        object.number("response_code", self.status.map_or(0, |status| u64::from(status.as_u16())));
-        object.word("outcome", self.outcome.as_str());
-        object.milliseconds("duration", self.duration);
-        object.text("x-request-id", bytes(&facts.request_id));
-        object.text(":authority", bytes(&facts.authority));
-        object.text("mirror", Some(self.mirror.as_bytes()));
-        object.endpoint("upstream_host", self.upstream_host);
-        object.text("route_name", Some(self.route.as_bytes()));
+        let mut object = Object::begin(out, "copy");
+        object.time(name!("start_time"), facts.start);
+        object.text(name!("method"), Some(facts.method.as_str().as_bytes()));
+        object.text(name!("x-envoy-origin-path"), facts.path.as_ref().map(|path| path.as_str().as_bytes()));
+        object.number(name!("response_code"), self.status.map_or(0, |status| u64::from(status.as_u16())));
+        object.word(name!("outcome"), self.outcome.as_str());
+        object.milliseconds(name!("duration"), self.duration);
+        object.text(name!("x-request-id"), bytes(&facts.request_id));
+        object.text(name!(":authority"), bytes(&facts.authority));
+        object.text(name!("mirror"), Some(self.mirror.as_bytes()));
+        object.endpoint(name!("upstream_host"), self.upstream_host);
+        object.text(name!("route_name"), Some(self.route.as_bytes()));
         object.end();
     }
 }
