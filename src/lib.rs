@@ -12,6 +12,7 @@
 pub mod limits;
 pub mod shard;
 
+pub mod config;
 pub mod plan;
 pub mod routing;
 
