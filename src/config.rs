@@ -31,6 +31,7 @@ use crate::limits;
 use crate::plan::Plan;
 use decode::{Decode, Report};
 use document::Document;
+use error::Problem;
 
 pub use endpoint_file::parse_endpoints;
 pub use error::{ConfigError, Errors};
@@ -51,10 +52,11 @@ pub struct Configuration {
 pub fn load(path: &Path) -> Result<Configuration, Errors> {
     let file = path.display().to_string();
     let base = path.parent().unwrap_or(Path::new(""));
-    let read = read(path).and_then(|text| parse(&text, base));
-    match read {
+    match read(path).and_then(|text| parse(&text, base)) {
         Ok(mut configuration) => {
-            error::name_file(&mut configuration.warnings, &file);
+            for warning in &mut configuration.warnings {
+                warning.file = Some(file.as_str().into());
+            }
             Ok(configuration)
         }
         Err(errors) => Err(errors.in_file(&file)),
@@ -70,9 +72,10 @@ pub fn parse(text: &str, base: &Path) -> Result<Configuration, Errors> {
     let Report { errors, warnings, .. } = report;
     match plan {
         Some(plan) if errors.is_empty() => {
+            let warnings = warnings.settled().into_vec();
             Ok(Configuration { plan, document: document.to_json(Document::ROOT), warnings })
         }
-        _ => Err(Errors::new(errors)),
+        _ => Err(errors.settled()),
     }
 }
 
@@ -85,17 +88,17 @@ pub fn schema() -> Value {
 
 /// The text of a file, if it is one and no longer than [`limits::FILE_BYTES`].
 fn read(path: &Path) -> Result<String, Errors> {
-    let failed = |error: std::io::Error| Errors::whole(format!("cannot be read: {error}"));
+    let refused = |message: String| Errors::one(Problem::new(message).whole());
+    let failed = |error: std::io::Error| refused(format!("cannot be read: {error}"));
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
     file.take(limits::FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > limits::FILE_BYTES {
-        return Err(Errors::whole(format!("longer than {} bytes", limits::FILE_BYTES)));
+        return Err(refused(format!("longer than {} bytes", limits::FILE_BYTES)));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let line =
-            error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count()
-                + 1;
-        Errors::new(vec![error::Problem::new("not UTF-8").at(line, 1, String::new())])
+        let valid = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+        let line = 1 + valid.filter(|byte| **byte == b'\n').count();
+        Errors::one(Problem::new("not UTF-8").at(line, 1, String::new()))
     })
 }

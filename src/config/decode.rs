@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::document::{At, Document, Kind};
-use super::error::{ConfigError, Problem};
+use super::error::{Errors, Problem};
 
 /// Something that can stand in a configuration.
 pub(super) trait Decode: Sized {
@@ -26,13 +26,13 @@ pub(super) trait Decode: Sized {
 /// What has been found wrong so far.
 pub(super) struct Report<'document> {
     pub(super) document: &'document Document,
-    pub(super) errors: Vec<ConfigError>,
-    pub(super) warnings: Vec<ConfigError>,
+    pub(super) errors: Errors,
+    pub(super) warnings: Errors,
 }
 
 impl<'document> Report<'document> {
     pub(super) fn new(document: &'document Document) -> Self {
-        Self { document, errors: Vec::new(), warnings: Vec::new() }
+        Self { document, errors: Errors::default(), warnings: Errors::default() }
     }
 
     pub(super) fn error(&mut self, at: At, problem: Problem) {

@@ -60,12 +60,12 @@ impl Document {
             // A byte order mark is no content, and the parser would take it for some.
             events: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
             document: Self::default(),
-            errors: Vec::new(),
+            errors: Errors::default(),
         };
         if let Err(fatal) = reader.stream() {
             reader.errors.push(fatal);
         }
-        if reader.errors.is_empty() { Ok(reader.document) } else { Err(Errors::new(reader.errors)) }
+        if reader.errors.is_empty() { Ok(reader.document) } else { Err(reader.errors.settled()) }
     }
 
     pub(super) fn kind(&self, at: At) -> &Kind {
@@ -149,7 +149,7 @@ fn key_segment(key: &str) -> String {
 struct Reader<'input> {
     events: Parser<'input, StrInput<'input>>,
     document: Document,
-    errors: Vec<ConfigError>,
+    errors: Errors,
 }
 
 impl<'input> Reader<'input> {
@@ -171,7 +171,7 @@ impl<'input> Reader<'input> {
             }
         }
         if self.document.is_null(Document::ROOT) || self.document.nodes.is_empty() {
-            return Err(Problem::new("the file is empty").at(0, 0, String::new()));
+            return Err(Problem::new("there is nothing in it").at(1, 1, String::new()));
         }
         Ok(())
     }
@@ -297,10 +297,7 @@ impl<'input> Reader<'input> {
     }
 
     fn error(&mut self, at: At, problem: Problem) {
-        // One more than is shown suffices to know that there are more.
-        if self.errors.len() <= limits::CONFIG_ERRORS {
-            self.errors.push(self.document.error(at, problem));
-        }
+        self.errors.push(self.document.error(at, problem));
     }
 }
 

@@ -19,7 +19,7 @@ pub fn parse_endpoints(text: &str, base: &Path) -> Result<Vec<EndpointSpec>, Err
     if !text.ends_with('\n') && !text.trim_end().ends_with([']', '}']) {
         let message = "the last line does not end: the file may be half-written";
         let problem = Problem::new(message).hint("end it with a line break");
-        return Err(Errors::new(vec![problem.at(text.lines().count(), 1, String::new())]));
+        return Err(Errors::one(problem.at(text.lines().count(), 1, String::new())));
     }
     let mut report = Report::new(&document);
     let file = EndpointFile::decode(Document::ROOT, &mut report);
@@ -27,7 +27,7 @@ pub fn parse_endpoints(text: &str, base: &Path) -> Result<Vec<EndpointSpec>, Err
         Some(file) if report.errors.is_empty() => {
             Ok(file.endpoints.items.iter().map(|raw| compile::endpoint(raw, base)).collect())
         }
-        _ => Err(Errors::new(report.errors)),
+        _ => Err(report.errors.settled()),
     }
 }
 

@@ -41,30 +41,53 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Everything that is wrong, by line; never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Everything that is wrong, by place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Errors {
     errors: Vec<ConfigError>,
     omitted: usize,
 }
 
 impl Errors {
-    /// Sorts them by place and keeps the first [`limits::CONFIG_ERRORS`].
-    pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
-        errors.sort_by_key(|error| (error.line, error.column));
-        let omitted = errors.len().saturating_sub(limits::CONFIG_ERRORS);
-        errors.truncate(limits::CONFIG_ERRORS);
-        Self { errors, omitted }
+    /// An error about a flag or the file as a whole.
+    pub(super) fn one(error: ConfigError) -> Self {
+        Self { errors: vec![error], omitted: 0 }
     }
 
-    /// An error about the file as a whole.
-    pub(super) fn whole(message: String) -> Self {
-        Self::new(vec![Problem::new(message).at(0, 0, String::new())])
+    /// Adds one. Of more than [`limits::CONFIG_ERRORS`] those that stand first are kept.
+    pub(super) fn push(&mut self, error: ConfigError) {
+        self.errors.push(error);
+        if self.errors.len() >= 2 * limits::CONFIG_ERRORS {
+            self.settle();
+        }
+    }
+
+    /// Brings them into order once all are there.
+    pub(super) fn settled(mut self) -> Self {
+        self.settle();
+        self
+    }
+
+    fn settle(&mut self) {
+        self.errors.sort_by_key(|error| (error.line, error.column));
+        self.omitted += self.errors.len().saturating_sub(limits::CONFIG_ERRORS);
+        self.errors.truncate(limits::CONFIG_ERRORS);
+    }
+
+    pub(super) fn into_vec(self) -> Vec<ConfigError> {
+        self.errors
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.errors.is_empty()
     }
 
     /// Says of each which file it is in.
     pub(super) fn in_file(mut self, file: &str) -> Self {
-        name_file(&mut self.errors, file);
+        let file: Arc<str> = file.into();
+        for error in &mut self.errors {
+            error.file = Some(file.clone());
+        }
         self
     }
 
@@ -96,13 +119,6 @@ impl fmt::Display for Errors {
 
 impl std::error::Error for Errors {}
 
-pub(super) fn name_file(errors: &mut [ConfigError], file: &str) {
-    let file: Arc<str> = file.into();
-    for error in errors {
-        error.file = Some(file.clone());
-    }
-}
-
 /// What is wrong with a value, before it is known where the value stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
@@ -118,6 +134,11 @@ impl Problem {
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// As an error about the text as a whole.
+    pub(super) fn whole(self) -> ConfigError {
+        self.at(0, 0, String::new())
     }
 
     pub(super) fn at(self, line: usize, column: usize, path: String) -> ConfigError {

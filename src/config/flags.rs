@@ -9,7 +9,7 @@ use super::Configuration;
 use super::address::Url;
 use super::compile;
 use super::decode::Scalar;
-use super::error::{ConfigError, Errors, Problem};
+use super::error::{Errors, Problem};
 use super::raw::AdminWord;
 use super::units::Percent;
 use crate::discovery::source::SourceSpec;
@@ -28,7 +28,7 @@ pub fn from_flags(
     percent: Option<f64>,
     admin: Option<&str>,
 ) -> Result<Configuration, Errors> {
-    let mut flags = Flags { errors: Vec::new() };
+    let mut flags = Flags { errors: Errors::default() };
     let listeners: Vec<SocketAddr> = flags.each("--listen", listen, SocketAddr::parse);
     flags.require("--listen", listen, "--listen 127.0.0.1:8080");
     flags.require("--backend", backends, "--backend http://127.0.0.1:9001");
@@ -53,7 +53,7 @@ pub fn from_flags(
         flags.error::<()>("--listen", problem);
     }
     if !flags.errors.is_empty() {
-        return Err(Errors::new(flags.errors));
+        return Err(flags.errors.settled());
     }
     let mut specs = pool(&primary);
     let forward =
@@ -120,7 +120,7 @@ fn spec(url: Url) -> BackendSpec {
 
 /// Collects what is wrong with flags.
 struct Flags {
-    errors: Vec<ConfigError>,
+    errors: Errors,
 }
 
 impl Flags {
