@@ -209,7 +209,9 @@ impl Url {
             return Err(wrong().hint("a backend has no path: use `filters: { path: … }` on the route"));
         }
         if authority.contains('@') {
-            return Err(wrong().hint("a backend has no user: set the `authorization` header by `filters`"));
+            // Not shown: it may hold a password.
+            return Err(Problem::new("the URL of a backend has no user")
+                .hint("set the `authorization` header by `filters` on the route"));
         }
         let (host, port) = match split_port(authority) {
             Some((host, port)) => (host, port_number(port)?),

@@ -129,10 +129,19 @@ impl<T: Eq + std::hash::Hash + std::fmt::Display> Unique<T> {
 }
 
 /// The error that `name` is none of the `known` ones.
-fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Problem {
+fn unknown<'a>(
+    what: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+    report: &Report<'_>,
+) -> Problem {
     // As many as one can take in at a glance; the rest of a long list helps nobody.
     const SHOWN: usize = 10;
     let problem = Problem::new(format!("unknown {what} {name:?}"));
+    // Comparing with each of many names for each of many errors would take for ever.
+    if report.errors.is_full() {
+        return problem;
+    }
     if let Some(meant) = suggest(name, known.clone()) {
         return problem.hint(format!("did you mean {meant:?}?"));
     }

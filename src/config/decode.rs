@@ -43,17 +43,14 @@ impl<'document> Report<'document> {
         self.warnings.push(self.document.error(at, problem));
     }
 
-    fn unexpected(&mut self, at: At, expected: &str) {
+    fn unexpected(&mut self, at: At, expected: &str, hint: Option<String>) {
         let found = match self.document.kind(at) {
-            Kind::Sequence(_) => "a list",
-            Kind::Mapping(_) => "a mapping",
-            Kind::Scalar { .. } if self.document.is_null(at) => "nothing",
-            Kind::Scalar { text, .. } => {
-                let problem = Problem::new(format!("expected {expected}, found {text:?}"));
-                return self.error(at, problem);
-            }
+            Kind::Sequence(_) => "a list".to_owned(),
+            Kind::Mapping(_) => "a mapping".to_owned(),
+            Kind::Scalar { .. } if self.document.is_null(at) => "nothing".to_owned(),
+            Kind::Scalar { text, .. } => format!("{text:?}"),
         };
-        self.error(at, Problem::new(format!("expected {expected}, found {found}")));
+        self.error(at, Problem { message: format!("expected {expected}, found {found}"), hint });
     }
 }
 
@@ -94,7 +91,7 @@ impl<T: Scalar> Decode for Located<T> {
                     Err(problem) => report.error(at, problem),
                 }
             }
-            _ => report.unexpected(at, T::EXPECTED),
+            _ => report.unexpected(at, T::EXPECTED, None),
         }
         None
     }
@@ -122,7 +119,13 @@ pub(super) struct List<T> {
 impl<T: Decode> Decode for List<T> {
     fn decode(at: At, report: &mut Report<'_>) -> Option<Self> {
         let Kind::Sequence(items) = report.document.kind(at) else {
-            report.unexpected(at, "a list");
+            match report.document.text(at) {
+                text if !text.is_empty() && !report.document.is_null(at) => {
+                    let problem = Problem::new(format!("expected a list, found {text:?}"));
+                    report.error(at, problem.hint(format!("write [{text:?}]")));
+                }
+                _ => report.unexpected(at, "a list", None),
+            }
             return None;
         };
         let length = items.len();
@@ -138,7 +141,7 @@ pub(super) struct Table<T>(pub(super) Vec<(Located<String>, Option<T>)>);
 impl<T: Decode> Decode for Table<T> {
     fn decode(at: At, report: &mut Report<'_>) -> Option<Self> {
         let Kind::Mapping(entries) = report.document.kind(at) else {
-            report.unexpected(at, "a mapping");
+            report.unexpected(at, "a mapping", None);
             return None;
         };
         let entries = entries.iter().map(|(key, value)| {
@@ -215,7 +218,8 @@ impl Fields {
                 fields.values.push((shorthand, at));
             }
             (_, shorthand) => {
-                report.unexpected(at, if shorthand.is_some() { "a text or a mapping" } else { "a mapping" });
+                let expected = if shorthand.is_some() { "a text or a mapping" } else { "a mapping" };
+                report.unexpected(at, expected, Some(format!("its keys are {}", known.join(", "))));
                 return None;
             }
         }

@@ -179,7 +179,8 @@ impl<'input> Reader<'input> {
     fn next(&mut self) -> Result<(Event<'input>, Span), ConfigError> {
         match self.events.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => Err(unplaced(error.info().to_owned(), *error.marker())),
+            Some(Err(error)) => Err(unplaced(error.info().to_owned(), *error.marker())
+                .hint("look for an open bracket or quote, or a wrong indentation, here or above")),
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }

@@ -78,6 +78,11 @@ impl Errors {
         self.errors
     }
 
+    /// Whether there are more than will be shown.
+    pub(super) fn is_full(&self) -> bool {
+        self.total() > limits::CONFIG_ERRORS
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.errors.is_empty()
     }

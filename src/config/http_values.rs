@@ -299,7 +299,7 @@ words! {
 
 words! {
     /// Where access records go, if not to a file.
-    pub(super) enum LogWord: "a place for access records" { Off = "off", Stdout = "stdout", }
+    pub(super) enum LogWord: "`off`, `stdout` or { file: path }" { Off = "off", Stdout = "stdout", }
 }
 
 #[cfg(test)]

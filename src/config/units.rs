@@ -152,10 +152,7 @@ impl<const LEAST: u32, const MOST: u32> Scalar for Whole<LEAST, MOST> {
 }
 
 fn outside(text: &str, least: u32, most: u32) -> Problem {
-    Problem::new(match most {
-        u32::MAX => format!("{text} is not a number from {least}"),
-        _ => format!("{text} is not between {least} and {most}"),
-    })
+    Problem::new(format!("{text} is not between {least} and {most}"))
 }
 
 impl Scalar for bool {

@@ -75,7 +75,7 @@ impl BackendTable {
             }
             Reference::Name(name) => {
                 let declared = self.entries.iter().filter(|entry| entry.declared.is_some());
-                let problem = unknown("backend", name, declared.map(|entry| &*entry.name));
+                let problem = unknown("backend", name, declared.map(|entry| &*entry.name), report);
                 let problem = match &problem.hint {
                     None => problem.hint("declare it in `backends`, or write a URL: http://host:port"),
                     Some(_) => problem,

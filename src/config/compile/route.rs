@@ -50,7 +50,8 @@ pub(super) fn routes(
         for listener in raw.listeners.iter().flat_map(|list| &list.items) {
             let known = listeners.iter().map(|(plan, _)| &*plan.name);
             if all_listeners && !known.clone().any(|name| name == listener.value.0) {
-                report.error(listener.at, unknown("listener", &listener.value.0, known));
+                let problem = unknown("listener", &listener.value.0, known, report);
+                report.error(listener.at, problem);
             }
         }
         plan.listeners = raw.listeners.as_ref().map(|list| {
