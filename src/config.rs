@@ -1,10 +1,10 @@
 //! The front end of the configuration: a file or the command line becomes a [`Plan`].
 //!
-//! *text → [`document`] (a tree with places) → [`raw`] (typed, one error at a time told and passed
-//! over) → [`compile`] (references, conflicts, defaults) → plan.* Everything that is wrong is told at
+//! *text → `document` (a tree with places) → `raw` (typed, one error at a time told and passed
+//! over) → `compile` (references, conflicts, defaults) → plan.* Everything that is wrong is told at
 //! once, with its place and a hint. Nothing here starts anything or touches the network.
 //!
-//! To add a key: a line in [`raw`] with its type and comment, and its meaning in [`compile`]; the
+//! To add a key: a line in `raw` with its type and comment, and its meaning in `compile`; the
 //! JSON Schema and the list of allowed keys follow.
 
 mod address;
@@ -16,6 +16,7 @@ mod error;
 mod flags;
 mod http_values;
 mod raw;
+mod secrets;
 mod units;
 
 #[cfg(test)]
@@ -42,7 +43,8 @@ pub use flags::from_flags;
 pub struct Configuration {
     /// What it means.
     pub plan: Plan,
-    /// It as it was written, for people. Secrets are not in it: it names the files that hold them.
+    /// It as it was written, for people; credentials among header values are hidden, and other
+    /// secrets are in files that it names.
     pub document: Value,
     /// What is allowed and probably not meant.
     pub warnings: Vec<ConfigError>,
@@ -73,7 +75,9 @@ pub fn parse(text: &str, base: &Path) -> Result<Configuration, Errors> {
     match plan {
         Some(plan) if errors.is_empty() => {
             let warnings = warnings.settled().into_vec();
-            Ok(Configuration { plan, document: document.to_json(Document::ROOT), warnings })
+            let mut document = document.to_json(Document::ROOT);
+            secrets::hide(&mut document);
+            Ok(Configuration { plan, document, warnings })
         }
         _ => Err(errors.settled()),
     }

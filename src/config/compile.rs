@@ -137,12 +137,13 @@ fn unknown<'a>(
 ) -> Problem {
     // As many as one can take in at a glance; the rest of a long list helps nobody.
     const SHOWN: usize = 10;
+    // Comparing takes about a microsecond each, for each of up to `limits::CONFIG_ERRORS` errors.
+    const COMPARED: usize = 10_000;
     let problem = Problem::new(format!("unknown {what} {name:?}"));
-    // Comparing with each of many names for each of many errors would take for ever.
     if report.errors.is_full() {
         return problem;
     }
-    if let Some(meant) = suggest(name, known.clone()) {
+    if let Some(meant) = suggest(name, known.clone().take(COMPARED)) {
         return problem.hint(format!("did you mean {meant:?}?"));
     }
     let mut shown: Vec<&str> = known.clone().take(SHOWN).collect();

@@ -259,7 +259,7 @@ impl Scalar for Pseudonym {
 
 /// Declares a scalar that is one of a few words.
 macro_rules! words {
-    ($(#[$attribute:meta])* pub(super) enum $Name:ident: $expected:literal { $($Variant:ident = $word:literal,)+ }) => {
+    ($(#[$attribute:meta])* pub(super) enum $Name:ident: $expected:literal, $allowed:literal { $($Variant:ident = $word:literal,)+ }) => {
         $(#[$attribute])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum $Name { $($Variant,)+ }
@@ -271,7 +271,7 @@ macro_rules! words {
                 match text {
                     $($word => Ok(Self::$Variant),)+
                     _ => Err(Problem::new(format!("{text:?} is not {}", $expected))
-                        .hint(format!("allowed here: {}", [$($word),+].join(", ")))),
+                        .hint(concat!("allowed here: ", $allowed))),
                 }
             }
 
@@ -284,22 +284,22 @@ macro_rules! words {
 
 words! {
     /// What is spoken to endpoints.
-    pub(super) enum ProtocolWord: "a protocol" { Http1 = "http1", H2c = "h2c", }
+    pub(super) enum ProtocolWord: "a protocol", "http1, h2c" { Http1 = "http1", H2c = "h2c", }
 }
 
 words! {
     /// Which Host endpoints are sent.
-    pub(super) enum HostWord: "a choice of host" { Client = "client", Upstream = "upstream", }
+    pub(super) enum HostWord: "a choice of host", "client, upstream" { Client = "client", Upstream = "upstream", }
 }
 
 words! {
     /// The scheme that a redirect leads to.
-    pub(super) enum SchemeWord: "a scheme" { Http = "http", Https = "https", }
+    pub(super) enum SchemeWord: "a scheme", "http, https" { Http = "http", Https = "https", }
 }
 
 words! {
     /// Where access records go, if not to a file.
-    pub(super) enum LogWord: "`off`, `stdout` or { file: path }" { Off = "off", Stdout = "stdout", }
+    pub(super) enum LogWord: "a place for access records", "off, stdout, { file: path }" { Off = "off", Stdout = "stdout", }
 }
 
 #[cfg(test)]

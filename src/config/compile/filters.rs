@@ -8,7 +8,7 @@ use crate::config::decode::{Located, Report, Scalar, Table};
 use crate::config::document::At;
 use crate::config::error::Problem;
 use crate::config::http_values::SchemeWord;
-use crate::config::raw;
+use crate::config::{raw, secrets};
 use crate::routing::filter::{Filters, HeaderEdits, PathRewrite, Redirect};
 
 pub(super) fn filters(route: &raw::Route, report: &mut Report<'_>) -> Filters {
@@ -97,7 +97,12 @@ fn fields(
             Ok(name) => {
                 refuse_reserved(&name, key.at, report);
                 names.add(name.clone(), key.at, "header", report);
-                fields.extend(value.as_ref().map(|value| (name, value.value.clone())));
+                if let Some(value) = value {
+                    let mut value = value.value.clone();
+                    // Kept out of debug output and of HPACK's tables.
+                    value.set_sensitive(secrets::is_sensitive(&name));
+                    fields.push((name, value));
+                }
             }
             Err(problem) => report.error(key.at, problem),
         }
