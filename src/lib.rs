@@ -16,6 +16,7 @@ pub mod worker;
 
 pub mod proxy;
 
+pub mod config;
 pub mod plan;
 pub mod routing;
 

@@ -130,6 +130,15 @@ pub const SOURCE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Du
 pub const FILE_RESYNC: Duration = Duration::from_secs(5);
 /// Bytes of a configuration or endpoint file.
 pub const FILE_BYTES: u64 = 64 * MIB as u64;
+/// Depth to which a configuration may be nested.
+pub const CONFIG_DEPTH: usize = 32;
+/// Values, keys included, of a configuration or endpoint file: 100,000 backends with their routes fit,
+/// at some 100 bytes each.
+pub const CONFIG_NODES: usize = 4_000_000;
+/// Data-plane threads that may be asked for.
+pub const WORKERS: usize = 1024;
+/// Copies in flight that a mirror may be allowed.
+pub const MIRROR_IN_FLIGHT_MOST: usize = 1_000_000;
 /// Configuration errors told at once.
 pub const CONFIG_ERRORS: usize = 100;
 /// Time for in-flight requests to finish when the process is told to stop.

@@ -1,0 +1,108 @@
+//! The front end of the configuration: a file or the command line becomes a [`Plan`].
+//!
+//! *text → `document` (a tree with places) → `raw` (typed, one error at a time told and passed
+//! over) → `compile` (references, conflicts, defaults) → plan.* Everything that is wrong is told at
+//! once, with its place and a hint. Nothing here starts anything or touches the network.
+//!
+//! To add a key: a line in `raw` with its type and comment, and its meaning in `compile`; the
+//! JSON Schema and the list of allowed keys follow.
+
+mod address;
+mod compile;
+mod decode;
+mod document;
+mod endpoint_file;
+mod error;
+mod flags;
+mod http_values;
+mod raw;
+mod secrets;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::limits;
+use crate::plan::Plan;
+use decode::{Decode, Report};
+use document::Document;
+use error::Problem;
+
+pub use endpoint_file::parse_endpoints;
+pub use error::{ConfigError, Errors};
+pub use flags::from_flags;
+
+/// A configuration that can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Configuration {
+    /// What it means.
+    pub plan: Plan,
+    /// It as it was written, for people; credentials among header values are hidden, and other
+    /// secrets are in files that it names.
+    pub document: Value,
+    /// What is allowed and probably not meant.
+    pub warnings: Vec<ConfigError>,
+}
+
+/// Reads the configuration file at `path`; relative paths in it are relative to its folder.
+pub fn load(path: &Path) -> Result<Configuration, Errors> {
+    let file = path.display().to_string();
+    let base = path.parent().unwrap_or(Path::new(""));
+    match read(path).and_then(|text| parse(&text, base)) {
+        Ok(mut configuration) => {
+            for warning in &mut configuration.warnings {
+                warning.file = Some(file.as_str().into());
+            }
+            Ok(configuration)
+        }
+        Err(errors) => Err(errors.in_file(&file)),
+    }
+}
+
+/// Reads a configuration whose relative paths are relative to `base`.
+pub fn parse(text: &str, base: &Path) -> Result<Configuration, Errors> {
+    let document = Document::parse(text)?;
+    let mut report = Report::new(&document);
+    let plan =
+        raw::File::decode(Document::ROOT, &mut report).map(|file| compile::plan(&file, base, &mut report));
+    let Report { errors, warnings, .. } = report;
+    match plan {
+        Some(plan) if errors.is_empty() => {
+            let warnings = warnings.settled().into_vec();
+            let mut document = document.to_json(Document::ROOT);
+            secrets::hide(&mut document);
+            Ok(Configuration { plan, document, warnings })
+        }
+        _ => Err(errors.settled()),
+    }
+}
+
+/// The JSON Schema of the configuration file.
+pub fn schema() -> Value {
+    let mut schema = schemars::schema_for!(raw::File);
+    schema.insert("title".into(), "mirrorgate".into());
+    schema.to_value()
+}
+
+/// The text of a file, if it is one and no longer than [`limits::FILE_BYTES`].
+fn read(path: &Path) -> Result<String, Errors> {
+    let refused = |message: String| Errors::one(Problem::new(message).whole());
+    let failed = |error: std::io::Error| refused(format!("cannot be read: {error}"));
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(limits::FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limits::FILE_BYTES {
+        return Err(refused(format!("longer than {} bytes", limits::FILE_BYTES)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+        let line = 1 + valid.filter(|byte| **byte == b'\n').count();
+        Errors::one(Problem::new("not UTF-8").at(line, 1, String::new()))
+    })
+}

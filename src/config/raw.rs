@@ -1,0 +1,143 @@
+//! The configuration as it is written: one [`record!`] for each mapping, its comments the text that
+//! editors show. What the values mean together is up to `super::compile`.
+
+mod route;
+
+pub(super) use route::{
+    HeaderEdits, Mirror, PathChoice, PathRewrite, Redirect, Route, ValueChoice, WeightedBackend,
+};
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::address::{HostPort, ServiceName};
+use super::decode::{List, Located, Scalar, Table, WordOr, record};
+use super::error::Problem;
+use super::http_values::{FilePath, HostWord, LogWord, Name, ProtocolWord, Pseudonym};
+use super::units::Whole;
+use crate::discovery::source::EndpointAddress;
+use crate::limits;
+
+record! {
+    /// Configuration of mirrorgate.
+    pub(super) struct File {
+        /// Where clients connect; at least one.
+        listeners: List<Listener>,
+        /// The admin API: an address, `off`, or a mapping. 127.0.0.1:9901 if absent.
+        admin: Option<WordOr<Located<AdminWord>, Admin>>,
+        /// Where access records go: `off` (the default), `stdout`, or `{ file: path }`.
+        access_log: Option<WordOr<Located<LogWord>, LogFile>>,
+        /// How many proxies stand in front whose X-Forwarded-*, X-Request-Id and copy marker are
+        /// believed; 0 if absent.
+        trusted_hops: Option<Located<Whole<0, { u32::MAX }>>>,
+        /// The name that `Via` is written with; no `Via` if absent.
+        via: Option<Located<Pseudonym>>,
+        /// Data-plane threads; one a core if absent.
+        workers: Option<Located<Whole<1, { limits::WORKERS as u32 }>>>,
+        /// Which requests go where. Among equally specific matches the earlier route wins.
+        routes: Option<List<Route>>,
+        /// Backends by name.
+        backends: Option<Table<Backend>>,
+    }
+}
+
+record! {
+    /// An address to listen at, or a mapping.
+    pub(super) struct Listener shorthand address {
+        /// What routes call it; its address if absent.
+        name: Option<Located<Name>>,
+        /// IP address and port.
+        address: Located<SocketAddr>,
+        /// A client that closes its sending side after a complete request still gets the response;
+        /// false if absent.
+        half_close: Option<Located<bool>>,
+        /// Heads are checked on the raw bytes; true if absent. Only for listeners behind a trusted
+        /// proxy to switch off.
+        strict_framing: Option<Located<bool>>,
+    }
+}
+
+record! {
+    /// The admin API.
+    pub(super) struct Admin {
+        /// IP address and port; 127.0.0.1:9901 if absent.
+        address: Option<Located<SocketAddr>>,
+        /// A file with the bearer token that allows changes from beyond loopback.
+        token_file: Option<Located<FilePath>>,
+    }
+}
+
+record! {
+    /// Access records in a file.
+    pub(super) struct LogFile {
+        /// The file that they are appended to.
+        file: Located<FilePath>,
+    }
+}
+
+record! {
+    /// A named pool of endpoints: one of `endpoints`, `dns`, `srv` and `file`.
+    #[schemars(transform = one_source)]
+    pub(super) struct Backend {
+        /// A list that never changes.
+        endpoints: Option<List<Endpoint>>,
+        /// A name with a port: its A and AAAA records, refreshed by TTL.
+        dns: Option<Located<HostPort>>,
+        /// A name whose SRV records name the endpoints.
+        srv: Option<Located<ServiceName>>,
+        /// A watched file with a key `endpoints`.
+        file: Option<Located<FilePath>>,
+        /// What the endpoints speak: `http1` (the default) or `h2c`.
+        protocol: Option<Located<ProtocolWord>>,
+        /// `client` (the default) sends the client's Host, `upstream` the name in `dns` or `srv`.
+        host: Option<Located<HostWord>>,
+    }
+}
+
+record! {
+    /// An address, or a mapping.
+    pub(super) struct Endpoint shorthand address {
+        /// IP address and port, or `unix:` and a path.
+        address: Located<EndpointAddress>,
+        /// Share relative to the other endpoints; 1 if absent, 0 takes none.
+        weight: Option<Located<Whole<0, 1_000_000>>>,
+        /// The zone that it is in.
+        zone: Option<Located<Name>>,
+    }
+}
+
+record! {
+    /// The endpoints of a backend, in a file of their own.
+    pub(super) struct EndpointFile {
+        /// All of them. Empty is an answer and is obeyed.
+        endpoints: List<Endpoint>,
+    }
+}
+
+/// `off`, or an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AdminWord(pub(super) Option<SocketAddr>);
+
+impl Scalar for AdminWord {
+    const EXPECTED: &'static str = "an address or `off`";
+
+    fn parse(text: &str) -> Result<Self, Problem> {
+        match text {
+            "off" => Ok(Self(None)),
+            "false" | "no" | "none" => {
+                Err(Problem::new(format!("{text:?} is not an address to listen at")).hint("write off"))
+            }
+            _ => SocketAddr::parse(text).map(|address| Self(Some(address))),
+        }
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [{ "const": "off" }, SocketAddr::schema()] })
+    }
+}
+
+fn one_source(schema: &mut schemars::Schema) {
+    let sources = ["endpoints", "dns", "srv", "file"].map(|key| json!({ "required": [key] }));
+    schema.insert("oneOf".into(), json!(sources));
+}
