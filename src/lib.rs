@@ -9,6 +9,10 @@
 //! An endpoint: *source → update → resolver → endpoint set → registry → backend.* Read
 //! [`discovery`] and then `upstream::registry`.
 
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod demo;
 pub mod limits;
 pub mod memory;
 pub mod shard;

@@ -1,0 +1,56 @@
+//! What the admin API shows of the table and the configuration in use.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::reload::Reloader;
+use crate::admin::{JsonView, LanesOf};
+use crate::proxy::Gateway;
+use crate::routing::table::{Action, Route};
+use crate::shard::Lane;
+
+/// Which lanes refer to a backend.
+pub(super) fn lanes(gateway: Arc<Gateway>) -> LanesOf {
+    Arc::new(move |name| {
+        let mut referring = [false; 2];
+        gateway.table().for_each_backend(|backend, lane| {
+            if **backend.name() == *name
+                && let Some(referring) = referring.get_mut(lane.index())
+            {
+                *referring = true;
+            }
+        });
+        Lane::ALL.into_iter().zip(referring).filter_map(|(lane, refers)| refers.then_some(lane)).collect()
+    })
+}
+
+/// The compiled routes.
+pub(super) fn routes(gateway: Arc<Gateway>) -> JsonView {
+    Arc::new(move || Value::Array(gateway.table().routes().iter().map(|route| shown(route)).collect()))
+}
+
+/// The configuration as loaded, and the last reload error.
+pub(super) fn configuration(reloader: Arc<Reloader>) -> JsonView {
+    Arc::new(move || {
+        let (configuration, error) = reloader.shown();
+        json!({ "configuration": configuration, "last_reload_error": error })
+    })
+}
+
+fn shown(route: &Route) -> Value {
+    let backends = match &route.action {
+        Action::Redirect(_) => Value::Null,
+        Action::Forward(backends) => backends
+            .choices()
+            .iter()
+            .map(|(backend, weight)| json!({ "backend": **backend.name(), "weight": weight }))
+            .collect(),
+    };
+    let mirrors: Value = route
+        .mirrors
+        .iter()
+        .map(|mirror| json!({ "backend": **mirror.backend.name(), "timeout_seconds": mirror.timeout.as_secs_f64() }))
+        .collect();
+    json!({ "name": *route.name, "backends": backends, "mirrors": mirrors })
+}
