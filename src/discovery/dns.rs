@@ -231,4 +231,6 @@ fn remember(known: &mut [Vec<IpAddr>; 2], families: Families) -> Found<Host> {
 }
 
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod tests;
