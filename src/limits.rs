@@ -124,10 +124,29 @@ pub const MIRRORS_PER_ROUTE: usize = 16;
 
 /// Least and greatest time for which a DNS answer is believed.
 pub const DNS_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// How soon a name without addresses is looked up again, whatever time its answer allows: it may
+/// be about to be filled.
+pub const DNS_EMPTY: Duration = Duration::from_secs(5);
+/// One query to one name server. Retrying is the resolver's business, on its own schedule.
+pub const DNS_QUERY: Duration = Duration::from_secs(2);
+/// One look-up: the search list and the targets of a service included.
+pub const DNS_LOOKUP: Duration = Duration::from_secs(10);
+/// Names looked up at once; each takes two sockets.
+pub const DNS_LOOKUPS: usize = 256;
+/// Targets of one SRV answer; what it names beyond them is dropped, and said.
+pub const DNS_TARGETS: usize = 1024;
+/// Targets of one SRV answer that are looked up at once.
+pub const DNS_TARGETS_AT_ONCE: usize = 16;
+/// How often `/etc/resolv.conf` and `/etc/hosts` are checked for changes, at most.
+pub const DNS_CONFIG_RESYNC: Duration = Duration::from_secs(1);
+/// How often the registry is compared with what is kept fresh, whatever was announced.
+pub const RECONCILE: Duration = Duration::from_secs(5);
 /// First and greatest pause after a failed look-up.
 pub const SOURCE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How often a watched file is looked at again, whatever the watcher said: heals lost events.
 pub const FILE_RESYNC: Duration = Duration::from_secs(5);
+/// How long a write to a watched file that is not a rename is given to be completed.
+pub const FILE_SETTLE: Duration = Duration::from_millis(50);
 /// Bytes of a configuration or endpoint file.
 pub const FILE_BYTES: u64 = 64 * MIB as u64;
 /// Depth to which a configuration may be nested.

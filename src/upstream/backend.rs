@@ -22,15 +22,16 @@ pub struct Backend {
     host: Option<HeaderValue>,
     workers: usize,
     endpoints: ArcSwap<EndpointSet>,
+    source: watch::Sender<SourceSpec>,
     /// Also the lock under which sets are published.
     state: Mutex<State>,
     answered: watch::Sender<bool>,
+    revision: watch::Sender<u64>,
     metrics: Arc<BackendMetrics>,
     gone: Arc<Notify>,
 }
 
 struct State {
-    source: SourceSpec,
     confirmed: Option<Instant>,
     last_error: Option<String>,
 }
@@ -58,8 +59,10 @@ impl Backend {
             host: spec.host.clone(),
             workers,
             endpoints: ArcSwap::from_pointee(EndpointSet::default()),
-            state: Mutex::new(State { source: spec.source.clone(), confirmed: None, last_error: None }),
+            source: watch::Sender::new(spec.source.clone()),
+            state: Mutex::new(State { confirmed: None, last_error: None }),
             answered: watch::Sender::new(false),
+            revision: watch::Sender::new(0),
             metrics,
             gone,
         }
@@ -92,18 +95,32 @@ impl Backend {
 
     /// Where its endpoints come from at present.
     pub fn source(&self) -> SourceSpec {
-        self.state().source.clone()
+        self.source.borrow().clone()
+    }
+
+    /// The same as a channel, which closes when the last reference to this backend is dropped.
+    pub fn watch_source(&self) -> watch::Receiver<SourceSpec> {
+        self.source.subscribe()
     }
 
     /// How fresh the set in use is.
     pub fn freshness(&self) -> Freshness {
         let state = self.state();
-        Freshness { confirmed: state.confirmed, last_error: state.last_error.clone() }
+        let always_right =
+            state.confirmed.is_some() && matches!(*self.source.borrow(), SourceSpec::Static(_));
+        let confirmed = if always_right { Some(Instant::now()) } else { state.confirmed };
+        Freshness { confirmed, last_error: state.last_error.clone() }
     }
 
     /// Whether the source has answered at all, with a set or with a failure.
     pub fn answered(&self) -> watch::Receiver<bool> {
         self.answered.subscribe()
+    }
+
+    /// Counts what can be seen of this backend: a set that differs, an error that came or went. A
+    /// confirmation that nothing changed is not counted.
+    pub fn revision(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
     }
 
     /// Puts `wanted` into use; called by the resolver alone.
@@ -114,7 +131,7 @@ impl Backend {
     pub fn publish(&self, wanted: &[EndpointSpec], event: Instant) -> bool {
         let mut state = self.state();
         state.confirmed = Some(Instant::now());
-        state.last_error = None;
+        let healed = state.last_error.take().is_some();
         let current = self.endpoints.load_full();
         let changed = current.generation() == 0 || !current.same_as(wanted);
         if changed {
@@ -129,6 +146,9 @@ impl Backend {
         }
         drop(state);
         self.answered.send_replace(true);
+        if changed || healed {
+            self.revise();
+        }
         changed
     }
 
@@ -136,13 +156,23 @@ impl Backend {
     pub fn confirm(&self) {
         let mut state = self.state();
         state.confirmed = Some(Instant::now());
-        state.last_error = None;
+        let healed = state.last_error.take().is_some();
+        drop(state);
+        if healed {
+            self.revise();
+        }
     }
 
     /// The source could not tell: the set in use stays and ages.
     pub fn fail(&self, error: String) {
-        self.state().last_error = Some(error);
+        let mut state = self.state();
+        let news = state.last_error.as_ref() != Some(&error);
+        state.last_error = Some(error);
+        drop(state);
         self.answered.send_replace(true);
+        if news {
+            self.revise();
+        }
     }
 
     /// Whether connections of this backend would do for `spec`.
@@ -151,12 +181,17 @@ impl Backend {
     }
 
     pub(super) fn set_source(&self, source: &SourceSpec) -> bool {
-        let mut state = self.state();
-        let changed = state.source != *source;
-        if changed {
-            state.source = source.clone();
-        }
-        changed
+        self.source.send_if_modified(|current| {
+            let changed = current != source;
+            if changed {
+                *current = source.clone();
+            }
+            changed
+        })
+    }
+
+    fn revise(&self) {
+        self.revision.send_modify(|revision| *revision += 1);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -16,10 +16,22 @@ use crate::telemetry::metrics::Metrics;
 
 /// Every backend that somebody refers to.
 pub struct Registry {
-    backends: Mutex<HashMap<Arc<str>, Weak<Backend>>>,
+    backends: Mutex<Backends>,
     changed: Arc<Notify>,
     metrics: Arc<Metrics>,
     workers: usize,
+}
+
+#[derive(Default)]
+struct Backends {
+    /// What a reference to a name means now.
+    named: HashMap<Arc<str>, Weak<Backend>>,
+    /// Backends whose name means another one now, since the way to talk to it changed. As long as an
+    /// old routing table refers to them they are kept fresh like any other.
+    superseded: Vec<Weak<Backend>>,
+    /// Size of `named` at which the dead are looked for next: doubling it keeps the cost of adding a
+    /// backend independent of how many there are.
+    sweep_at: usize,
 }
 
 /// A live reference to a backend. Only [`Registry::reference`] makes one; while it lives, the
@@ -42,18 +54,19 @@ impl Registry {
     /// to it changed, since no connection of the old one would do.
     pub fn reference(&self, spec: &BackendSpec) -> BackendRef {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(living) = backends.get(&spec.name).and_then(Weak::upgrade)
-            && living.speaks_as(spec)
-        {
-            if living.set_source(&spec.source) {
-                self.changed.notify_one();
+        if let Some(living) = backends.named.get(&spec.name).and_then(Weak::upgrade) {
+            if living.speaks_as(spec) {
+                if living.set_source(&spec.source) {
+                    self.changed.notify_one();
+                }
+                return BackendRef(living);
             }
-            return BackendRef(living);
+            backends.superseded.push(Arc::downgrade(&living));
         }
-        backends.retain(|_, backend| backend.strong_count() > 0);
+        backends.sweep();
         let metrics = self.metrics.backend(&spec.name);
         let backend = Arc::new(Backend::new(spec, self.workers, metrics, self.changed.clone()));
-        backends.insert(spec.name.clone(), Arc::downgrade(&backend));
+        backends.named.insert(spec.name.clone(), Arc::downgrade(&backend));
         self.changed.notify_one();
         BackendRef(backend)
     }
@@ -61,7 +74,8 @@ impl Registry {
     /// Every backend that is referred to now, ordered by name.
     pub fn live(&self) -> Vec<BackendRef> {
         let backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut live: Vec<_> = backends.values().filter_map(Weak::upgrade).map(BackendRef).collect();
+        let all = backends.named.values().chain(&backends.superseded);
+        let mut live: Vec<_> = all.filter_map(Weak::upgrade).map(BackendRef).collect();
         live.sort_by(|one, other| one.name().cmp(other.name()));
         live
     }
@@ -69,6 +83,16 @@ impl Registry {
     /// Resolves when backends came, went or changed their source since the last call.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+}
+
+impl Backends {
+    fn sweep(&mut self) {
+        self.superseded.retain(|backend| backend.strong_count() > 0);
+        if self.named.len() >= self.sweep_at {
+            self.named.retain(|_, backend| backend.strong_count() > 0);
+            self.sweep_at = 2 * self.named.len() + 16;
+        }
     }
 }
 
@@ -88,6 +112,17 @@ impl WeakBackendRef {
     /// The backend, if anybody still refers to it.
     pub fn upgrade(&self) -> Option<BackendRef> {
         self.0.upgrade().map(BackendRef)
+    }
+
+    /// Whether nobody refers to it any more; it will never come back.
+    pub fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+
+    /// A number that no other backend has while this value lives.
+    pub fn id(&self) -> usize {
+        // The allocation stays taken for as long as a weak reference to it exists.
+        Weak::as_ptr(&self.0).addr()
     }
 }
 

@@ -1,0 +1,234 @@
+//! One file-system watcher for all endpoint files, and for each file a hint that it changed.
+//!
+//! Directories are watched, not files: a file replaced by rename is another file, and a watch on the
+//! old one would never speak again. What the watcher's thread leaves behind is a flag for each file,
+//! so that any number of events take no more room than one. A hint may be wrong or missing: it only
+//! says when to look, never what is there.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+use crate::limits;
+
+/// The watcher, started with the first file.
+#[derive(Clone, Default)]
+pub(in crate::discovery) struct FileWatch(Arc<Shared>);
+
+/// A file for which hints are kept while this lives.
+pub(super) struct Watched {
+    path: PathBuf,
+    watch: FileWatch,
+    signal: Arc<Signal>,
+    /// Where events about the file can come from: see [`places`].
+    directories: Mutex<HashSet<PathBuf>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Never taken on the watcher's own thread, which answers those who hold it.
+    watcher: Mutex<Option<RecommendedWatcher>>,
+    /// Never held while the watcher is called, since its thread takes it.
+    directories: Mutex<HashMap<PathBuf, Vec<Weak<Signal>>>>,
+}
+
+/// What the watcher's thread may touch: dropping it must do nothing.
+struct Signal {
+    name: OsString,
+    hint: Mutex<Hint>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Hint {
+    /// The path leads through symbolic links, so that events under other names may concern it.
+    linked: bool,
+    since: Option<Instant>,
+    complete: bool,
+}
+
+impl FileWatch {
+    /// Prepares to watch `path`; [`Watched::refresh`] begins it.
+    pub(super) fn file(&self, path: PathBuf) -> Watched {
+        let name = path.file_name().unwrap_or_default().to_owned();
+        let signal = Signal { name, hint: Mutex::default(), changed: Notify::new() };
+        Watched { path, watch: self.clone(), signal: Arc::new(signal), directories: Mutex::default() }
+    }
+
+    fn watch(&self, directory: &Path, signal: &Arc<Signal>) -> notify::Result<()> {
+        // Before the watcher speaks, so that nothing it says is lost.
+        let mut directories = lock(&self.0.directories);
+        let files = directories.entry(directory.to_owned()).or_default();
+        files.retain(|known| known.strong_count() > 0);
+        if !files.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(signal))) {
+            files.push(Arc::downgrade(signal));
+        }
+        drop(directories);
+        let mut watcher = lock(&self.0.watcher);
+        let watcher = match &mut *watcher {
+            Some(watcher) => watcher,
+            none => {
+                let shared = Arc::downgrade(&self.0);
+                none.insert(notify::recommended_watcher(move |event| {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.spread(event);
+                    }
+                })?)
+            }
+        };
+        // Also a directory that is watched already: it may have been replaced by another one since.
+        watcher.watch(directory, RecursiveMode::NonRecursive)
+    }
+
+    fn unwatch(&self, directory: &Path, signal: &Arc<Signal>) {
+        let mut watcher = lock(&self.0.watcher);
+        let mut directories = lock(&self.0.directories);
+        let Some(files) = directories.get_mut(directory) else { return };
+        files.retain(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(signal)));
+        if !files.is_empty() {
+            return;
+        }
+        directories.remove(directory);
+        drop(directories);
+        if let Some(watcher) = &mut *watcher {
+            // It fails when the directory is gone, and then there is nothing to undo.
+            let _ = watcher.unwatch(directory);
+        }
+    }
+}
+
+impl Shared {
+    /// Called on the watcher's thread.
+    fn spread(&self, event: notify::Result<Event>) {
+        let now = Instant::now();
+        let directories = lock(&self.directories);
+        let event = match event {
+            // Otherwise the kernel's queue ran over: anything may have changed.
+            Ok(event) if !event.need_rescan() => event,
+            _ => {
+                let all = directories.values().flatten().filter_map(Weak::upgrade);
+                return all.for_each(|signal| signal.hint(true, now));
+            }
+        };
+        let complete = match event.kind {
+            EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+            // Reading a file is such an event, too: to act on it would be a loop.
+            EventKind::Access(_) => return,
+            _ => false,
+        };
+        for path in &event.paths {
+            let own = directories.get(path);
+            let parent = path.parent().and_then(|parent| directories.get(parent));
+            for signal in own.into_iter().chain(parent).flatten().filter_map(Weak::upgrade) {
+                if signal.concerns(path.file_name()) {
+                    signal.hint(complete, now);
+                }
+            }
+        }
+    }
+}
+
+impl Watched {
+    /// Watches wherever events about the file can come from at present. Blocks.
+    ///
+    /// # Errors
+    /// Why a directory cannot be watched. What could be watched is.
+    pub(super) fn refresh(&self) -> notify::Result<()> {
+        let (wanted, linked) = places(&self.path);
+        lock(&self.signal.hint).linked = linked;
+        let mut directories = lock(&self.directories);
+        for left in directories.difference(&wanted) {
+            self.watch.unwatch(left, &self.signal);
+        }
+        let results: Vec<_> =
+            wanted.iter().map(|directory| self.watch.watch(directory, &self.signal)).collect();
+        *directories = wanted;
+        if results.is_empty() {
+            return Err(notify::Error::path_not_found());
+        }
+        results.into_iter().collect()
+    }
+
+    /// Forgets what was seen so far, since the file is about to be read; when the first of it was.
+    pub(super) fn take(&self) -> Option<Instant> {
+        let mut hint = lock(&self.signal.hint);
+        hint.complete = false;
+        hint.since.take()
+    }
+
+    /// Resolves when the file is seen to have changed, with the time of it. A change that may not be
+    /// complete is given a little time to become so. May be dropped at any time.
+    pub(super) async fn changed(&self) -> Instant {
+        loop {
+            let (since, complete) = self.signal.peek();
+            let Some(since) = since else {
+                self.signal.changed.notified().await;
+                continue;
+            };
+            if !complete {
+                let _ = tokio::time::timeout(limits::FILE_SETTLE, self.signal.completed()).await;
+            }
+            return since;
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let directories = std::mem::take(&mut *lock(&self.directories));
+        for directory in directories {
+            self.watch.unwatch(&directory, &self.signal);
+        }
+    }
+}
+
+impl Signal {
+    fn peek(&self) -> (Option<Instant>, bool) {
+        let hint = lock(&self.hint);
+        (hint.since, hint.complete)
+    }
+
+    async fn completed(&self) {
+        while !self.peek().1 {
+            self.changed.notified().await;
+        }
+    }
+
+    fn concerns(&self, name: Option<&OsStr>) -> bool {
+        name == Some(&self.name) || lock(&self.hint).linked
+    }
+
+    fn hint(&self, complete: bool, now: Instant) {
+        let mut hint = lock(&self.hint);
+        hint.since.get_or_insert(now);
+        hint.complete |= complete;
+        drop(hint);
+        self.changed.notify_one();
+    }
+}
+
+/// The directories whose events can concern `path`: its own, its target's, and those of every
+/// symbolic link that it leads through; and whether there is such a link. Real paths, so that one
+/// directory has one name.
+fn places(path: &Path) -> (HashSet<PathBuf>, bool) {
+    let linked = |path: &&Path| path.symlink_metadata().is_ok_and(|data| data.file_type().is_symlink());
+    let links: Vec<&Path> = path.ancestors().filter(linked).collect();
+    let target = path.canonicalize().ok();
+    let named = std::iter::once(path).chain(links.iter().copied()).chain(target.as_deref());
+    let directories = named.filter_map(|path| match path.parent()? {
+        empty if empty.as_os_str().is_empty() => Path::new(".").canonicalize().ok(),
+        parent => parent.canonicalize().ok(),
+    });
+    (directories.collect(), !links.is_empty())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

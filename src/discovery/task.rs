@@ -1,0 +1,126 @@
+//! Keeps one backend fresh: carries out what [`super::resolver`] says, with the source that the
+//! backend names at present. It ends when nobody refers to the backend any more.
+//!
+//! It holds no reference to the backend across an await, so that it never keeps a subscription alive.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+
+use super::Shared;
+use super::dns::DnsSource;
+use super::file::FileSource;
+use super::resolver::{Action, Answer, Resolver, ResolverPolicy};
+use super::source::{EndpointSpec, SourceSpec, Update};
+use crate::upstream::registry::WeakBackendRef;
+
+/// Keeps `backend` fresh until it is dropped.
+pub(super) async fn keep_fresh(
+    backend: WeakBackendRef,
+    mut specs: watch::Receiver<SourceSpec>,
+    shared: Arc<Shared>,
+) {
+    loop {
+        let spec = specs.borrow_and_update().clone();
+        // A new source begins anew; what the old one published stays in use until the new one answers.
+        tokio::select! {
+            changed = specs.changed() => if changed.is_err() { return },
+            () = follow(&backend, spec, &shared) => return,
+        }
+    }
+}
+
+/// Follows one source; returns when the backend is gone.
+async fn follow(backend: &WeakBackendRef, spec: SourceSpec, shared: &Shared) {
+    let mut source = Source::open(spec, shared);
+    let policy = ResolverPolicy { confirm_empty: source.confirm_empty(), ..shared.policy.clone() };
+    let mut resolver = Resolver::new(policy, fastrand::u64(..), Instant::now());
+    loop {
+        match resolver.step(Instant::now()) {
+            Action::Ask => {
+                let answer = source.ask().await;
+                resolver.heard(answer, Instant::now());
+            }
+            Action::Wait(until) => {
+                let wake = async {
+                    match until {
+                        Some(until) => sleep_until(until.into()).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = wake => {}
+                    event = source.changed() => resolver.changed(event),
+                }
+            }
+            action => {
+                let Some(backend) = backend.upgrade() else { return };
+                match action {
+                    Action::Apply { set, event } => {
+                        // A bug in publishing must not lose the watch on the source with it.
+                        match catch_unwind(AssertUnwindSafe(|| backend.publish(&set, event))) {
+                            Ok(_) => resolver.applied(),
+                            Err(_) => {
+                                tracing::error!(backend = %backend.name(), "publishing endpoints panicked");
+                                let error = "publishing the endpoints failed (internal error)";
+                                resolver.apply_failed(error.to_owned(), Instant::now());
+                            }
+                        }
+                    }
+                    Action::Confirm => backend.confirm(),
+                    Action::KeepLast { error } => {
+                        tracing::warn!(backend = %backend.name(), error, "endpoints may be out of date");
+                        backend.fail(error);
+                    }
+                    Action::Ask | Action::Wait(_) => {}
+                }
+            }
+        }
+    }
+}
+
+enum Source {
+    Static(Vec<EndpointSpec>),
+    File(FileSource),
+    Dns(DnsSource),
+}
+
+impl Source {
+    fn open(spec: SourceSpec, shared: &Shared) -> Self {
+        match spec {
+            SourceSpec::Static(endpoints) => Self::Static(endpoints),
+            SourceSpec::File(path) => Self::File(FileSource::open(path, shared.parse, &shared.files)),
+            SourceSpec::Dns { host, port } => Self::Dns(DnsSource::addresses(host, port, shared.dns.clone())),
+            SourceSpec::Srv(name) => Self::Dns(DnsSource::services(name, shared.dns.clone())),
+        }
+    }
+
+    /// Whether an answer without endpoints is more often an accident than meant.
+    fn confirm_empty(&self) -> bool {
+        matches!(self, Self::Dns(_))
+    }
+
+    async fn ask(&mut self) -> Answer {
+        match self {
+            Self::Static(endpoints) => Answer {
+                update: Update::Full(endpoints.clone()),
+                event: Instant::now(),
+                refresh: None,
+                warning: None,
+            },
+            Self::File(file) => file.ask().await,
+            Self::Dns(dns) => dns.ask().await,
+        }
+    }
+
+    /// Resolves, with the time of the event, when the source is seen to have changed.
+    async fn changed(&mut self) -> Instant {
+        match self {
+            Self::File(file) => file.changed().await,
+            Self::Static(_) | Self::Dns(_) => std::future::pending().await,
+        }
+    }
+}

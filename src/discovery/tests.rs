@@ -1,0 +1,314 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::*;
+use crate::discovery::source::{SourceError, SourceSpec, Update};
+use crate::plan::{BackendSpec, Protocol};
+use crate::telemetry::metrics::Metrics;
+
+/// Far more than anything takes: reaching it is a failure, not a measurement.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A registry that is kept fresh while this lives.
+pub(super) struct Running {
+    pub(super) registry: Arc<Registry>,
+    task: AbortHandle,
+}
+
+impl Running {
+    pub(super) fn start(dns: DnsSettings) -> Self {
+        let registry = registry();
+        let settings = Settings { parse, dns, policy: ResolverPolicy::default() };
+        let task = tokio::spawn(Discovery::new(settings).run(registry.clone())).abort_handle();
+        Self { registry, task }
+    }
+
+    pub(super) fn backend(&self, name: &str, source: SourceSpec) -> BackendRef {
+        self.registry.reference(&spec(name, source))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn registry() -> Arc<Registry> {
+    Arc::new(Registry::new(1, Arc::new(Metrics::new(1))))
+}
+
+fn spec(name: &str, source: SourceSpec) -> BackendSpec {
+    BackendSpec { name: name.into(), source, protocol: Protocol::Http1, host: None }
+}
+
+/// An address a line, then a line that says that it is all.
+fn parse(text: &str) -> Result<Vec<EndpointSpec>, String> {
+    assert!(!text.contains("panic"), "a planted bug");
+    let lines = text.strip_suffix("end\n").ok_or("not complete")?;
+    lines
+        .lines()
+        .map(|line| line.parse().map(EndpointSpec::new).map_err(|error| format!("{line}: {error}")))
+        .collect()
+}
+
+pub(super) fn addresses(backend: &BackendRef) -> Vec<String> {
+    backend.endpoints().entries().iter().map(|entry| entry.endpoint.address().to_string()).collect()
+}
+
+/// Waits until `condition` holds, looking whenever something about the backend changed.
+pub(super) async fn until(backend: &BackendRef, what: &str, condition: impl Fn(&BackendRef) -> bool) {
+    let mut revision = backend.revision();
+    let waited = timeout(PATIENCE, async {
+        loop {
+            revision.borrow_and_update();
+            if condition(backend) {
+                return;
+            }
+            revision.changed().await.unwrap();
+        }
+    });
+    if waited.await.is_err() {
+        panic!("{what}: has {:?}, {:?}", addresses(backend), backend.freshness());
+    }
+}
+
+pub(super) async fn until_addresses(backend: &BackendRef, expected: &[&str]) {
+    until(backend, &format!("expected {expected:?}"), |backend| {
+        backend.endpoints().generation() > 0 && addresses(backend) == expected
+    })
+    .await;
+}
+
+pub(super) async fn until_error(backend: &BackendRef, part: &str) {
+    until(backend, &format!("expected an error with {part:?}"), |backend| {
+        backend.freshness().last_error.is_some_and(|error| error.contains(part))
+    })
+    .await;
+}
+
+fn list(addresses: &[&str]) -> SourceSpec {
+    let endpoint = |address: &&str| EndpointSpec::new(address.parse::<SocketAddr>().unwrap());
+    SourceSpec::Static(addresses.iter().map(endpoint).collect())
+}
+
+#[tokio::test]
+async fn a_list_is_published_at_once_and_again_when_the_configuration_changes_it() {
+    let running = Running::start(DnsSettings::default());
+    let backend = running.backend("app", list(&["127.0.0.1:1"]));
+    until_addresses(&backend, &["127.0.0.1:1"]).await;
+    assert!(*backend.answered().borrow());
+    let again = running.backend("app", list(&["127.0.0.1:2", "127.0.0.1:1"]));
+    assert!(again.same(&backend));
+    until_addresses(&backend, &["127.0.0.1:2", "127.0.0.1:1"]).await;
+    assert_eq!(backend.endpoints().generation(), 2);
+}
+
+#[tokio::test]
+async fn a_new_source_that_cannot_tell_leaves_what_the_old_one_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("endpoints");
+    let running = Running::start(DnsSettings::default());
+    let backend = running.backend("app", list(&["127.0.0.1:1"]));
+    until_addresses(&backend, &["127.0.0.1:1"]).await;
+    running.backend("app", SourceSpec::File(path.clone()));
+    until_error(&backend, "No such file").await;
+    assert_eq!(addresses(&backend), ["127.0.0.1:1"]);
+    std::fs::write(&path, "127.0.0.1:2\nend\n").unwrap();
+    until_addresses(&backend, &["127.0.0.1:2"]).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_an_old_table_still_refers_to_stays_fresh() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("endpoints");
+    std::fs::write(&path, "127.0.0.1:1\nend\n").unwrap();
+    let running = Running::start(DnsSettings::default());
+    let source = SourceSpec::File(path.clone());
+    let old = running.backend("app", source.clone());
+    let new = running.registry.reference(&BackendSpec { protocol: Protocol::H2c, ..spec("app", source) });
+    assert!(!new.same(&old), "it is spoken to in another way");
+    until_addresses(&old, &["127.0.0.1:1"]).await;
+    until_addresses(&new, &["127.0.0.1:1"]).await;
+    std::fs::write(&path, "127.0.0.1:2\nend\n").unwrap();
+    until_addresses(&old, &["127.0.0.1:2"]).await;
+    until_addresses(&new, &["127.0.0.1:2"]).await;
+}
+
+#[tokio::test]
+async fn a_task_ends_with_the_last_reference() {
+    let running = Running::start(DnsSettings::default());
+    let backend = running.backend("app", list(&["127.0.0.1:1"]));
+    until_addresses(&backend, &["127.0.0.1:1"]).await;
+    let weak = backend.downgrade();
+    let mut source = backend.watch_source();
+    drop(backend);
+    assert!(weak.is_gone(), "no task keeps a reference");
+    assert!(source.changed().await.is_err());
+    let again = running.backend("app", list(&["127.0.0.1:2"]));
+    until_addresses(&again, &["127.0.0.1:2"]).await;
+    assert_eq!(again.endpoints().generation(), 1, "it is another one");
+}
+
+#[tokio::test]
+async fn a_panic_in_one_source_is_that_backend_s_failure_and_heals() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("endpoints");
+    std::fs::write(&path, "127.0.0.1:1\nend\n").unwrap();
+    let running = Running::start(DnsSettings::default());
+    let backend = running.backend("app", SourceSpec::File(path.clone()));
+    until_addresses(&backend, &["127.0.0.1:1"]).await;
+    std::fs::write(&path, "panic").unwrap();
+    until_error(&backend, "internal error").await;
+    assert_eq!(addresses(&backend), ["127.0.0.1:1"]);
+    let other = running.backend("other", list(&["127.0.0.1:3"]));
+    until_addresses(&other, &["127.0.0.1:3"]).await;
+    std::fs::write(&path, "127.0.0.1:2\nend\n").unwrap();
+    until_addresses(&backend, &["127.0.0.1:2"]).await;
+}
+
+#[tokio::test]
+async fn thousands_of_backends_are_kept_fresh() {
+    let running = Running::start(DnsSettings::default());
+    let backends: Vec<_> =
+        (0..5_000).map(|number| running.backend(&format!("app-{number}"), list(&["127.0.0.1:1"]))).collect();
+    for backend in &backends {
+        until_addresses(backend, &["127.0.0.1:1"]).await;
+    }
+}
+
+/// Routes as a table holds them: for each the backends that it sends to and those that get copies.
+type Tables = Vec<Vec<(usize, Vec<usize>)>>;
+
+/// What the sources say, as replayed to both.
+#[derive(Clone, Debug)]
+enum Step {
+    /// The configuration is reloaded; the references that only the last one held are dropped.
+    Reload(usize),
+    /// The source of this backend says this.
+    Said(usize, Update),
+}
+
+fn update() -> impl Strategy<Value = Update> {
+    prop_oneof![
+        prop::collection::vec(1..5_u16, 0..4).prop_map(|ports| Update::Full(
+            ports.into_iter().map(|port| EndpointSpec::new(([127, 0, 0, 1], port).into())).collect()
+        )),
+        Just(Update::Gone("gone".to_owned())),
+        Just(Update::Failed(SourceError("failed".to_owned()))),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        1 => (0..3_usize).prop_map(Step::Reload),
+        4 => (0..4_usize, update()).prop_map(|(backend, update)| Step::Said(backend, update)),
+    ];
+    prop::collection::vec(step, 0..40)
+}
+
+fn tables() -> impl Strategy<Value = Tables> {
+    let route = (0..4_usize, prop::collection::vec(0..4_usize, 0..3));
+    prop::collection::vec(prop::collection::vec(route, 0..3), 3)
+}
+
+/// Each primary becomes a mirror and the other way round.
+fn exchanged(tables: &Tables) -> Tables {
+    let exchange = |(primary, mirrors): &(usize, Vec<usize>)| {
+        let mut named = mirrors.clone();
+        named.push(*primary);
+        (named.remove(0), named)
+    };
+    tables.iter().map(|table| table.iter().map(exchange).collect()).collect()
+}
+
+/// Plays `steps` to a registry and returns what could be seen of every live backend after each: its
+/// name, generation, endpoints and error.
+fn history(tables: &Tables, steps: &[Step]) -> Vec<Vec<(String, u64, Vec<String>, Option<String>)>> {
+    let registry = registry();
+    let now = Instant::now();
+    let mut held: Vec<BackendRef> = Vec::new();
+    let mut resolvers: HashMap<usize, resolver::Resolver> = HashMap::new();
+    let mut known: HashMap<usize, Vec<EndpointSpec>> = HashMap::new();
+    let mut seen = Vec::new();
+    for step in steps {
+        match step {
+            Step::Reload(index) => {
+                let routes = tables[*index].iter().flat_map(|(primary, mirrors)| {
+                    std::iter::once(primary).chain(mirrors).map(|backend| format!("app-{backend}"))
+                });
+                held = routes.map(|name| registry.reference(&spec(&name, list(&[])))).collect();
+            }
+            Step::Said(number, update) => {
+                for backend in registry.live() {
+                    if **backend.name() != *format!("app-{number}") {
+                        continue;
+                    }
+                    let id = backend.downgrade().id();
+                    let resolver = resolvers
+                        .entry(id)
+                        .or_insert_with(|| resolver::Resolver::new(ResolverPolicy::default(), 1, now));
+                    match update {
+                        Update::Full(set) => known.insert(id, set.clone()),
+                        Update::Gone(_) => known.insert(id, Vec::new()),
+                        Update::Failed(_) => None,
+                    };
+                    let answer = resolver::Answer {
+                        update: update.clone(),
+                        event: now,
+                        refresh: Some(limits::FILE_RESYNC),
+                        warning: None,
+                    };
+                    resolver.heard(answer, now);
+                    loop {
+                        match resolver.step(now) {
+                            resolver::Action::Apply { set, event } => {
+                                backend.publish(&set, event);
+                                resolver.applied();
+                            }
+                            resolver::Action::Confirm => backend.confirm(),
+                            resolver::Action::KeepLast { error } => backend.fail(error),
+                            resolver::Action::Ask => {}
+                            resolver::Action::Wait(_) => break,
+                        }
+                    }
+                }
+            }
+        }
+        let live = registry.live();
+        let ids: HashSet<usize> = live.iter().map(|backend| backend.downgrade().id()).collect();
+        resolvers.retain(|id, _| ids.contains(id));
+        known.retain(|id, _| ids.contains(id));
+        let referred: HashSet<usize> = held.iter().map(|backend| backend.downgrade().id()).collect();
+        assert_eq!(ids, referred, "what is referred to is what is kept fresh");
+        for backend in &held {
+            let mut expected: Vec<String> = Vec::new();
+            for endpoint in known.get(&backend.downgrade().id()).into_iter().flatten() {
+                if !expected.contains(&endpoint.address.to_string()) {
+                    expected.push(endpoint.address.to_string());
+                }
+            }
+            assert_eq!(addresses(backend), expected, "in use is what is known");
+        }
+        let look = |backend: &BackendRef| {
+            let error = backend.freshness().last_error;
+            (backend.name().to_string(), backend.endpoints().generation(), addresses(backend), error)
+        };
+        seen.push(live.iter().map(look).collect());
+    }
+    seen
+}
+
+proptest! {
+    #[test]
+    fn exchanging_primaries_and_mirrors_changes_no_history(tables in tables(), steps in steps()) {
+        prop_assert_eq!(history(&tables, &steps), history(&exchanged(&tables), &steps));
+    }
+}
