@@ -19,7 +19,8 @@ use self::reload::Reloader;
 use crate::admin::readiness::Readiness;
 use crate::admin::{Admin, AdminState};
 use crate::config::{self, Configuration};
-use crate::discovery::{Discovery, Settings};
+use crate::discovery::resolver::ResolverPolicy;
+use crate::discovery::{Discovery, DnsSettings, Settings};
 use crate::limits;
 use crate::plan::Plan;
 use crate::proxy::{Gateway, Workers};
@@ -128,7 +129,8 @@ impl Running {
         listeners.open(&gateway, bound);
         tracing::info!(workers, "{}", summary(plan));
         let drain = watch::Sender::new(false);
-        let reloader = Arc::new(Reloader::new(configuration, file, builder, listeners.clone(), gateway.clone()));
+        let reloader =
+            Arc::new(Reloader::new(configuration, file, builder, listeners.clone(), gateway.clone()));
         if let Some(admin) = admin {
             tracing::info!("admin API on http://{}", admin.address());
             let state = AdminState {
@@ -188,8 +190,11 @@ impl Running {
 /// How sources are asked, by the system's own settings.
 fn settings() -> Settings {
     Settings {
-        parse: |text| config::parse_endpoints(text, std::path::Path::new("")).map_err(|errors| errors.to_string()),
-        ..Settings::default()
+        parse: |text| {
+            config::parse_endpoints(text, std::path::Path::new("")).map_err(|errors| errors.to_string())
+        },
+        dns: DnsSettings::default(),
+        policy: ResolverPolicy::default(),
     }
 }
 

@@ -82,8 +82,13 @@ fn start(run: Run) -> ExitCode {
     let origin = match run.config {
         Some(file) => Origin::File(file),
         None => {
-            let flags =
-                config::from_flags(&run.listen, &run.backend, &run.mirror, run.mirror_percent, run.admin.as_deref());
+            let flags = config::from_flags(
+                &run.listen,
+                &run.backend,
+                &run.mirror,
+                run.mirror_percent,
+                run.admin.as_deref(),
+            );
             match flags {
                 Ok(loaded) => Origin::Flags(Box::new(loaded)),
                 Err(errors) => return fail(&errors.to_string()),

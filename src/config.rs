@@ -25,6 +25,7 @@ mod tests;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -81,6 +82,11 @@ pub fn parse(text: &str, base: &Path) -> Result<Configuration, Errors> {
         }
         _ => Err(errors.settled()),
     }
+}
+
+/// Reads `250ms`, `5s`, `1m30s`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    <Duration as decode::Scalar>::parse(text).map_err(|problem| problem.hint.unwrap_or(problem.message))
 }
 
 /// The JSON Schema of the configuration file.

@@ -23,9 +23,9 @@ use tokio::time::sleep;
 
 pub use self::dns::DnsSettings;
 use self::dns::client::DnsClient;
-use self::file::watch::FileWatch;
 use self::resolver::ResolverPolicy;
 use self::source::EndpointSpec;
+use crate::file_watch::FileWatch;
 use crate::limits;
 use crate::upstream::registry::{BackendRef, Registry, WeakBackendRef};
 

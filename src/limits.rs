@@ -179,6 +179,10 @@ pub const ACCESS_LOG_TEXT: usize = 2 * KIB;
 pub const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Times that a mirror's counts are read before they are said not to add up.
 pub const ACCOUNTING_READS: u32 = 8;
+/// How often idle connections are looked through for old ones.
+pub const REAP: Duration = Duration::from_secs(5);
+/// How long start-up and a reload wait for the first answers of new sources.
+pub const FIRST_ANSWERS: Duration = Duration::from_secs(2);
 /// Connections to the admin listener.
 pub const ADMIN_CONNECTIONS: usize = 64;
 /// Bytes of a request head to the admin listener.

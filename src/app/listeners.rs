@@ -117,7 +117,9 @@ fn retry_bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 fn hint(error: &std::io::Error) -> Option<&'static str> {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => Some("another process listens there; stop it or take another port"),
-        std::io::ErrorKind::PermissionDenied => Some("ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)"),
+        std::io::ErrorKind::PermissionDenied => {
+            Some("ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)")
+        }
         std::io::ErrorKind::AddrNotAvailable => Some("no interface of this machine has that address"),
         _ => None,
     }

@@ -3,8 +3,6 @@
 //!
 //! A file that is missing, half-written or invalid is a failure: what was last read stays in use.
 
-pub(super) mod watch;
-
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -14,10 +12,10 @@ use std::time::Instant;
 
 use tokio::task::spawn_blocking;
 
-use self::watch::{FileWatch, Watched};
 use super::ParseEndpoints;
 use super::resolver::Answer;
 use super::source::{EndpointSpec, SourceError, Update};
+use crate::file_watch::{FileWatch, Watched};
 use crate::limits;
 
 /// A watched file of endpoints.

@@ -175,6 +175,12 @@ impl Backend {
         }
     }
 
+    /// Closes connections that have been idle since before `oldest`.
+    pub fn reap(&self, oldest: Instant) {
+        let set = self.endpoints.load_full();
+        set.entries().iter().for_each(|entry| entry.endpoint.reap(oldest));
+    }
+
     /// Whether connections of this backend would do for `spec`.
     pub(super) fn speaks_as(&self, spec: &BackendSpec) -> bool {
         self.protocol == spec.protocol && self.host == spec.host

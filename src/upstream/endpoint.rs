@@ -2,6 +2,7 @@
 //! it is all it takes to close them, and nothing that a copy does shows in the primary's lane.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::pool::Pool;
 use crate::discovery::source::EndpointAddress;
@@ -43,6 +44,11 @@ impl Endpoint {
         self.lanes[lane.index()]
             .iter()
             .fold((0, 0), |(flying, open), pool| (flying + pool.in_flight(), open + pool.connections()))
+    }
+
+    /// Closes connections that have been idle since before `oldest`.
+    pub(super) fn reap(&self, oldest: Instant) {
+        self.lanes.iter().flat_map(Sharded::iter).for_each(|pool| pool.reap(oldest));
     }
 
     /// Takes it out of use as of `generation`: idle connections close now, leased ones when their

@@ -1,4 +1,4 @@
-//! One file-system watcher for all endpoint files, and for each file a hint that it changed.
+//! One file-system watcher for all files that are looked after, and for each file a hint that it changed.
 //!
 //! Directories are watched, not files: a file replaced by rename is another file, and a watch on the
 //! old one would never speak again. What the watcher's thread leaves behind is a flag for each file,
@@ -19,10 +19,10 @@ use crate::limits;
 
 /// The watcher, started with the first file.
 #[derive(Clone, Default)]
-pub(in crate::discovery) struct FileWatch(Arc<Shared>);
+pub(crate) struct FileWatch(Arc<Shared>);
 
 /// A file for which hints are kept while this lives.
-pub(super) struct Watched {
+pub(crate) struct Watched {
     path: PathBuf,
     watch: FileWatch,
     signal: Arc<Signal>,
@@ -55,7 +55,7 @@ struct Hint {
 
 impl FileWatch {
     /// Prepares to watch `path`; [`Watched::refresh`] begins it.
-    pub(super) fn file(&self, path: PathBuf) -> Watched {
+    pub(crate) fn file(&self, path: PathBuf) -> Watched {
         let name = path.file_name().unwrap_or_default().to_owned();
         let signal = Signal { name, hint: Mutex::default(), changed: Notify::new() };
         Watched { path, watch: self.clone(), signal: Arc::new(signal), directories: Mutex::default() }
@@ -140,7 +140,7 @@ impl Watched {
     ///
     /// # Errors
     /// Why a directory cannot be watched. What could be watched is.
-    pub(super) fn refresh(&self) -> notify::Result<()> {
+    pub(crate) fn refresh(&self) -> notify::Result<()> {
         let (wanted, linked) = places(&self.path);
         lock(&self.signal.hint).linked = linked;
         let mut directories = lock(&self.directories);
@@ -157,7 +157,7 @@ impl Watched {
     }
 
     /// Forgets what was seen so far, since the file is about to be read; when the first of it was.
-    pub(super) fn take(&self) -> Option<Instant> {
+    pub(crate) fn take(&self) -> Option<Instant> {
         let mut hint = lock(&self.signal.hint);
         hint.complete = false;
         hint.since.take()
@@ -165,7 +165,7 @@ impl Watched {
 
     /// Resolves when the file is seen to have changed, with the time of it. A change that may not be
     /// complete is given a little time to become so. May be dropped at any time.
-    pub(super) async fn changed(&self) -> Instant {
+    pub(crate) async fn changed(&self) -> Instant {
         loop {
             let (since, complete) = self.signal.peek();
             let Some(since) = since else {
