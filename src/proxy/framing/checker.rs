@@ -352,8 +352,7 @@ fn request_line_is_http_10(line: &[u8]) -> Result<bool, Refusal> {
     else {
         return Err(unfit(line, Refusal::RequestLine));
     };
-    let Some((b' ', target)) = rest.len().checked_sub(8).and_then(|end| rest.get(..end)?.split_last())
-    else {
+    let Some((b' ', target)) = rest.len().checked_sub(8).and_then(|end| rest.get(..end)?.split_last()) else {
         return Err(unfit(line, Refusal::RequestLine));
     };
     if method == 0 || !is_target(target) {
