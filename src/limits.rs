@@ -19,6 +19,8 @@ pub const HEAD_BYTES: usize = 64 * KIB;
 pub const HEAD_FIELDS: usize = 100;
 /// Bytes of a request's target, path and query; above it 414. nginx and Envoy allow about as much.
 pub const TARGET_BYTES: usize = 16 * KIB;
+/// Bytes of an `X-Request-Id` that is kept; a longer one is replaced.
+pub const REQUEST_ID_BYTES: usize = 128;
 /// Empty lines that are skipped before a request line (RFC 9112 2.2: at least one should be).
 pub const LEADING_EMPTY_LINES: u32 = 2;
 /// Greatest Content-Length or chunk size that is believed: backends hold lengths in signed 64 bits.

@@ -277,6 +277,19 @@ impl ConnectionState {
         Expiry::ALL.get(usize::from(index)).copied()
     }
 
+    /// What the deadline of reading is for; `None` while a request is in flight or a tunnel is open.
+    pub fn waiting_for(&self) -> Option<Expiry> {
+        let expiry = *Expiry::ALL.get(usize::from(self.waits_for.load(Ordering::Relaxed)))?;
+        // Once a connection is shut down, nothing that is still in flight matters to it.
+        let busy = self.requests() > 0 || self.is_pass_through();
+        (!busy || expiry == Expiry::Drain).then_some(expiry)
+    }
+
+    /// Whether a write to the client is pending.
+    pub fn is_write_pending(&self) -> bool {
+        self.write_since.load(Ordering::Relaxed) != 0
+    }
+
     /// What is waited for from now on, while no request is in flight.
     pub(super) fn waits_for(&self, expiry: Expiry) {
         self.since.store(self.deadlines.now(), Ordering::Relaxed);
@@ -320,10 +333,7 @@ impl ConnectionState {
         {
             return Some(expiry);
         }
-        let expiry = *Expiry::ALL.get(usize::from(self.waits_for.load(Ordering::Relaxed)))?;
-        if expiry != Expiry::Drain && (self.requests() > 0 || self.is_pass_through()) {
-            return None;
-        }
+        let expiry = self.waiting_for()?;
         passed(expiry, self.since.load(Ordering::Relaxed))
     }
 

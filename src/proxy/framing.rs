@@ -42,7 +42,7 @@ pub struct Framed<S> {
     delivered: usize,
     /// Whom the deadlines wake, as last told.
     parked: Option<Waker>,
-    write_pending: bool,
+    pending: Option<Pending>,
     ended: bool,
     lingered: Option<usize>,
 }
@@ -54,6 +54,13 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
+}
+
+/// What the client is being waited for with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Pending {
+    Write,
+    Flush,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
             kept: Vec::new(),
             delivered: 0,
             parked: None,
-            write_pending: false,
+            pending: None,
             ended: false,
             lingered: None,
         }
@@ -164,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         let may_answer = state.expired() == Some(Expiry::Head)
             && self.mode == Mode::Checked
             && self.checker.position() == Position::Head
-            && !self.write_pending;
+            && self.pending.is_none();
         if may_answer && !std::mem::replace(&mut self.ended, true) {
             // As much as goes in one piece; a client that takes none of it gets none.
             let _ = Pin::new(&mut self.inner).poll_write(context, REQUEST_TIMEOUT);
@@ -233,22 +240,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         true
     }
 
-    fn write_result<T>(&mut self, context: &Context<'_>, poll: &Poll<io::Result<T>>) {
+    /// Once a deadline has passed, a write may still succeed, but nothing is waited for.
+    fn write_result<T>(
+        &mut self,
+        context: &Context<'_>,
+        step: Pending,
+        poll: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         let state = self.registration.state();
         if poll.is_pending() {
-            self.write_pending = true;
+            if state.expired().is_some() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            // A write that waits is not made good by flushing what went before it.
+            self.pending = Some(self.pending.map_or(step, |pending| pending.min(step)));
             state.write_pending();
             state.park(&mut self.parked, context);
-        } else if std::mem::replace(&mut self.write_pending, false) {
+        } else if self.pending.is_some_and(|pending| step <= pending) {
+            self.pending = None;
             state.write_progressed();
         }
-    }
-
-    fn check_expired(&self) -> io::Result<()> {
-        match self.state().expired() {
-            Some(_) => Err(io::ErrorKind::TimedOut.into()),
-            None => Ok(()),
-        }
+        poll
     }
 
     /// Whether the client may still be sending what nobody is going to read. Closing then would answer
@@ -318,10 +330,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framed<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framed<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.check_expired()?;
         let poll = Pin::new(&mut this.inner).poll_write(context, bytes);
-        this.write_result(context, &poll);
-        poll
+        this.write_result(context, Pending::Write, poll)
     }
 
     fn poll_write_vectored(
@@ -330,10 +340,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framed<S> {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.check_expired()?;
         let poll = poll_write_flattened(Pin::new(&mut this.inner), context, pieces);
-        this.write_result(context, &poll);
-        poll
+        this.write_result(context, Pending::Write, poll)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -342,22 +350,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framed<S> {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.check_expired()?;
         let poll = Pin::new(&mut this.inner).poll_flush(context);
-        // A flush that is done says nothing of a write before it that is not.
-        if poll.is_pending() || !this.write_pending {
-            this.write_result(context, &poll);
-        }
-        poll
+        this.write_result(context, Pending::Flush, poll)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.lingered.is_none() {
-            this.check_expired()?;
             let poll = Pin::new(&mut this.inner).poll_shutdown(context);
-            this.write_result(context, &poll);
-            ready!(poll)?;
+            ready!(this.write_result(context, Pending::Write, poll))?;
         }
         this.poll_linger(context).map(Ok)
     }

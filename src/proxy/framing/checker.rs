@@ -310,9 +310,8 @@ impl Facts {
     fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
-                if std::mem::replace(&mut self.host, true) {
-                    return Err(Refusal::RepeatedHost);
-                }
+                let repeated = std::mem::replace(&mut self.host, true);
+                return if repeated { Err(Refusal::RepeatedHost) } else { Ok(()) };
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 if self.length.is_some() {

@@ -2,8 +2,8 @@
 
 /// Bytes of a method or of a field's name.
 const TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~");
-/// Bytes of a request target: visible ones, and those above ASCII, which browsers' scripts do send
-/// raw. `#` is not among them: a fragment never goes on the wire, and `http::Uri` would silently cut
+/// Bytes of a request target: visible ones, and those above ASCII, which clients do send raw as UTF-8.
+/// `#` is not among them: a fragment never goes on the wire, and `http::Uri` would silently cut
 /// the target there, so that a backend would see another one than the client sent.
 const TARGET: [bool; 256] = {
     let mut map = [false; 256];
@@ -39,7 +39,9 @@ pub(super) fn token_length(bytes: &[u8]) -> usize {
 /// Whether `bytes` can be a request target.
 #[inline]
 pub(super) fn is_target(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| TARGET[usize::from(byte)])
+    !bytes.is_empty()
+        && bytes.iter().all(|&byte| TARGET[usize::from(byte)])
+        && (bytes.is_ascii() || std::str::from_utf8(bytes).is_ok())
 }
 
 /// Whether `value` holds a byte that no field value may hold: a control byte other than HTAB.
