@@ -62,8 +62,8 @@ impl Context {
     }
 
     /// 128 random bits for the id of a request that came without one.
-    pub fn request_id(&self) -> (u64, u64) {
-        (self.worker.random(), self.worker.random())
+    pub fn request_id(&self) -> [u64; 2] {
+        [self.worker.random(), self.worker.random()]
     }
 
     /// What its deadlines look at.
@@ -116,14 +116,8 @@ async fn serve(
     let mut framed = Framed::new(stream, registration, refusals, listener.strict_framing);
     let state = framed.state().clone();
     let Ok(Some(protocol)) = framed.detect().await else { return };
-    let context = Arc::new(Context {
-        client: ClientInfo::new(peer.ip(), "http"),
-        gateway,
-        worker,
-        listener,
-        peer,
-        state,
-    });
+    let context =
+        Arc::new(Context { client: ClientInfo::new(peer, false), gateway, worker, listener, peer, state });
     match protocol {
         Protocol::Http1 => serve_http1(context, framed).await,
         Protocol::Http2 => serve_http2(context, framed).await,

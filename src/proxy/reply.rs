@@ -9,6 +9,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::record::Finish;
+use super::sanitize::Refused;
 use crate::telemetry::access_log::ResponseFlag as Flag;
 use crate::upstream::ExchangeError;
 use crate::upstream::body::{BodyError, ResponseBody, ResponseError};
@@ -18,7 +19,7 @@ use crate::upstream::connect::ConnectError;
 #[derive(Debug)]
 pub enum Refusal {
     /// The request is malformed or ambiguous; the connection closes.
-    Malformed(&'static str),
+    Malformed(Refused),
     /// CONNECT, which a reverse proxy has no use for.
     MethodNotAllowed,
     /// No route takes it.
@@ -33,9 +34,9 @@ pub enum Refusal {
     Rewrite,
 }
 
-impl From<super::sanitize::Refused> for Refusal {
-    fn from(refused: super::sanitize::Refused) -> Self {
-        Self::Malformed(refused.0)
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        Self::Malformed(refused)
     }
 }
 
@@ -58,7 +59,7 @@ impl Refusal {
     pub fn answer(&self) -> (StatusCode, Reason, &'static str) {
         let (status, flag, details, text) = match self {
             Self::Malformed(what) => {
-                (StatusCode::BAD_REQUEST, Flag::DownstreamProtocolError, *what, "malformed request")
+                (what.status(), Flag::DownstreamProtocolError, what.as_str(), "malformed request")
             }
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,

@@ -14,7 +14,7 @@ use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
 use super::record::Finish;
 use super::reply::{Content, DIRECT, Refusal, ReplyBody, VIA_UPSTREAM};
-use super::sanitize::{self, Target};
+use super::sanitize::{self, Authority, Target, TargetForm};
 use super::tunnel;
 use crate::mirror::copy::Copy;
 use crate::mirror::tee::Tee;
@@ -54,14 +54,17 @@ async fn answer(
     let upgraded = tunnel::asked_for(&mut request);
     let (mut parts, incoming) = request.into_parts();
     let length = length(&parts, &incoming);
-    let table = context.gateway().table();
-    let target = sanitize::inbound(&mut parts, context.client(), table.trust(), || context.request_id())?;
+    let table = context.gateway().table().clone();
+    let trust = table.trust();
+    let target = sanitize::inbound(&mut parts, context.client(), trust, || context.request_id())?;
     finish.sanitised(&parts);
+    if target.form == TargetForm::Authority {
+        return Err(Refusal::MethodNotAllowed);
+    }
 
     let view = view(context, &parts, &target);
     let (route, prefix) =
         table.find(&view).map(|(route, prefix)| (route.clone(), prefix)).ok_or(Refusal::NoRoute)?;
-    drop(table);
     finish.routed(&route);
 
     let backends = match &route.action {
@@ -82,7 +85,7 @@ async fn answer(
             length,
             size: incoming.size_hint(),
             draw: if route.mirrors.is_empty() { 0 } else { context.worker().random() },
-            hops: target.hops,
+            hops: target.copy_hops,
             upgrades: upgraded.is_some(),
             draining: context.gateway().is_draining(),
         },
@@ -96,15 +99,15 @@ async fn answer(
     let deadline = route.timeouts.request.map(|time| Box::pin(tokio::time::sleep(time)));
     let exchange = exchange(context.worker(), backend, outgoing, &policy);
     let (exchanged, deadline) = race(exchange, (copies, &route, finish.facts()), context, deadline).await?;
-    let Exchanged { mut response, endpoint, tunnel } = exchanged;
+    let Exchanged { response, endpoint, tunnel } = exchanged;
     finish.answered(endpoint);
 
-    sanitize::outbound(response.headers_mut());
-    route.filters.response_headers.apply(response.headers_mut());
+    let (mut parts, body) = response.into_parts();
+    sanitize::outbound(&mut parts, trust);
+    route.filters.response_headers.apply(&mut parts.headers);
     if let (Some(asked), Some(through)) = (upgraded, tunnel) {
-        tunnel::splice(context, asked, through, response.headers_mut());
+        tunnel::splice(context, asked, through, &mut parts.headers);
     }
-    let (parts, body) = response.into_parts();
     finish.replied(parts.status, VIA_UPSTREAM);
     Ok((parts, Content::Upstream(body), deadline))
 }
@@ -127,7 +130,7 @@ fn view<'request>(
 ) -> RequestView<'request> {
     RequestView {
         listener: context.listener().id.0,
-        host: target.host(),
+        host: target.authority.as_ref().map_or("", Authority::host),
         path: parts.uri.path(),
         query: parts.uri.query(),
         method: &parts.method,

@@ -8,7 +8,7 @@ use super::index::{Found, RequestView, RouteIndex, Rule};
 use crate::mirror::Mirror;
 use crate::mirror::budget::Budget;
 use crate::plan::{BackendSpec, MirrorPlan, Plan, RouteAction, RoutePlan, Timeouts};
-use crate::proxy::sanitize::TrustSettings;
+use crate::proxy::sanitize::{TrustSettings, Via};
 use crate::shard::Lane;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::upstream::registry::{BackendRef, Registry};
@@ -18,7 +18,6 @@ pub struct RoutingTable {
     routes: Vec<Arc<Route>>,
     index: RouteIndex,
     trust: TrustSettings,
-    via: Option<Arc<str>>,
 }
 
 /// A route, ready to be used.
@@ -79,11 +78,6 @@ impl RoutingTable {
     /// What of a client's word is believed.
     pub fn trust(&self) -> &TrustSettings {
         &self.trust
-    }
-
-    /// The pseudonym for `Via`.
-    pub fn via(&self) -> Option<&str> {
-        self.via.as_deref()
     }
 
     /// Calls `visit` with every backend that a route refers to and what for: the one walk over
@@ -154,8 +148,10 @@ impl Builder {
         RoutingTable {
             index: RouteIndex::build(&rules),
             routes: plan.routes.iter().map(|route| Arc::new(self.route(route, &specs))).collect(),
-            trust: TrustSettings,
-            via: plan.via.as_deref().map(Arc::from),
+            trust: TrustSettings {
+                trusted_hops: plan.trusted_hops,
+                via: plan.via.as_deref().and_then(Via::new),
+            },
         }
     }
 

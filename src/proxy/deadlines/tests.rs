@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::atomic::AtomicUsize;
@@ -156,4 +153,3 @@ async fn the_sweeper_keeps_time() {
     assert_eq!(connection.state().expired(), Some(Expiry::FirstByte));
     sweeper.abort();
 }
->>>>>>> edge

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 //! hyper's HTTP/1 server behind the wrapper, and raw clients in front of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -401,4 +398,3 @@ async fn small_pieces_are_written_as_one() {
         assert_eq!(written, expected.0);
     }
 }
->>>>>>> edge

@@ -249,22 +249,6 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         "0\r\n",
         "5\r\n",
     ]);
-<<<<<<< HEAD
-    let change = (any::<prop::sample::Index>(), prop::sample::select(b"\r\n \t:;,0a/\0\x80#".to_vec()), 0..3);
-    (prop::collection::vec(pieces, 1..8), prop::collection::vec(change, 0..3)).prop_map(
-        |(pieces, changes)| {
-            let mut bytes = pieces.concat().into_bytes();
-            for (index, byte, how) in changes {
-                if bytes.is_empty() {
-                    continue;
-                }
-                let at = index.index(bytes.len());
-                match how {
-                    0 => bytes[at] = byte,
-                    1 => bytes.insert(at, byte),
-                    _ => drop(bytes.remove(at)),
-                }
-=======
     let stream =
         prop::collection::vec(prop_oneof![12 => messages, 1 => pieces.prop_map(str::to_owned)], 1..6);
     let bytes = prop::sample::select(b"\r\n \t:;,0a/\0\x80#".to_vec());
@@ -275,11 +259,16 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         for (index, byte, how) in changes {
             if bytes.is_empty() {
                 break;
->>>>>>> edge
             }
-            bytes
-        },
-    )
+            let at = index.index(bytes.len());
+            match how {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+        bytes
+    })
 }
 
 /// Where heads and messages end, told byte by byte, and whether all was accepted.
