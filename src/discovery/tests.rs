@@ -14,7 +14,7 @@ use crate::plan::{BackendSpec, Protocol};
 use crate::telemetry::metrics::Metrics;
 
 /// Far more than anything takes: reaching it is a failure, not a measurement.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A registry that is kept fresh while this lives.
 pub(super) struct Running {
@@ -229,9 +229,11 @@ fn exchanged(tables: &Tables) -> Tables {
     tables.iter().map(|table| table.iter().map(exchange).collect()).collect()
 }
 
-/// Plays `steps` to a registry and returns what could be seen of every live backend after each: its
-/// name, generation, endpoints and error.
-fn history(tables: &Tables, steps: &[Step]) -> Vec<Vec<(String, u64, Vec<String>, Option<String>)>> {
+/// What could be seen of a backend: its name, generation, endpoints and error.
+type Seen = (String, u64, Vec<String>, Option<String>);
+
+/// Plays `steps` to a registry and returns what could be seen of every live backend after each.
+fn history(tables: &Tables, steps: &[Step]) -> Vec<Vec<Seen>> {
     let registry = registry();
     let now = Instant::now();
     let mut held: Vec<BackendRef> = Vec::new();
