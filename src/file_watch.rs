@@ -35,7 +35,7 @@ struct Shared {
     /// Never taken on the watcher's own thread, which answers those who hold it.
     watcher: Mutex<Option<RecommendedWatcher>>,
     /// Never held while the watcher is called, since its thread takes it.
-    directories: Mutex<HashMap<PathBuf, Vec<Weak<Signal>>>>,
+    directories: Mutex<HashMap<PathBuf, HashMap<usize, Weak<Signal>>>>,
 }
 
 /// What the watcher's thread may touch: dropping it must do nothing.
@@ -65,10 +65,7 @@ impl FileWatch {
         // Before the watcher speaks, so that nothing it says is lost.
         let mut directories = lock(&self.0.directories);
         let files = directories.entry(directory.to_owned()).or_default();
-        files.retain(|known| known.strong_count() > 0);
-        if !files.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(signal))) {
-            files.push(Arc::downgrade(signal));
-        }
+        files.insert(id(signal), Arc::downgrade(signal));
         drop(directories);
         let mut watcher = lock(&self.0.watcher);
         let watcher = match &mut *watcher {
@@ -90,7 +87,7 @@ impl FileWatch {
         let mut watcher = lock(&self.0.watcher);
         let mut directories = lock(&self.0.directories);
         let Some(files) = directories.get_mut(directory) else { return };
-        files.retain(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(signal)));
+        files.remove(&id(signal));
         if !files.is_empty() {
             return;
         }
@@ -112,7 +109,7 @@ impl Shared {
             // Otherwise the kernel's queue ran over: anything may have changed.
             Ok(event) if !event.need_rescan() => event,
             _ => {
-                let all = directories.values().flatten().filter_map(Weak::upgrade);
+                let all = directories.values().flat_map(HashMap::values).filter_map(Weak::upgrade);
                 return all.for_each(|signal| signal.hint(true, now));
             }
         };
@@ -126,7 +123,7 @@ impl Shared {
         for path in &event.paths {
             let own = directories.get(path);
             let parent = path.parent().and_then(|parent| directories.get(parent));
-            for signal in own.into_iter().chain(parent).flatten().filter_map(Weak::upgrade) {
+            for signal in own.into_iter().chain(parent).flat_map(HashMap::values).filter_map(Weak::upgrade) {
                 if signal.concerns(path.file_name()) {
                     signal.hint(complete, now);
                 }
@@ -227,6 +224,11 @@ fn places(path: &Path) -> (HashSet<PathBuf>, bool) {
         parent => parent.canonicalize().ok(),
     });
     (directories.collect(), !links.is_empty())
+}
+
+/// A number that no other signal has while this one lives.
+fn id(signal: &Arc<Signal>) -> usize {
+    Arc::as_ptr(signal).addr()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -72,7 +72,10 @@ async fn follow(backend: &WeakBackendRef, spec: SourceSpec, shared: &Shared) {
                     }
                     Action::Confirm => backend.confirm(),
                     Action::KeepLast { error } => {
-                        tracing::warn!(backend = %backend.name(), error, "endpoints may be out of date");
+                        // It comes again with each attempt; the log hears of it once.
+                        if backend.freshness().last_error.as_ref() != Some(&error) {
+                            tracing::warn!(backend = %backend.name(), error, "endpoints may be out of date");
+                        }
                         backend.fail(error);
                     }
                     Action::Ask | Action::Wait(_) => {}

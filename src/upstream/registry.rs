@@ -133,3 +133,6 @@ impl Deref for BackendRef {
         &self.0
     }
 }
+
+#[cfg(test)]
+mod tests;

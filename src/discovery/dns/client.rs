@@ -59,8 +59,8 @@ pub(in crate::discovery) struct DnsClient {
     current: Mutex<Option<(Stamps, Instant, Arc<Configured>)>>,
 }
 
-/// When the system's files were changed last.
-type Stamps = [Option<SystemTime>; 2];
+/// When the system's files were changed last, and their lengths.
+type Stamps = [Option<(SystemTime, u64)>; 2];
 
 struct Configured {
     resolver: Result<TokioResolver, String>,
@@ -286,8 +286,9 @@ fn unknown(error: &str) -> Families {
     [Found::Failed(error.to_owned()), Found::Failed(error.to_owned())]
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
-    path.metadata().and_then(|data| data.modified()).ok()
+fn modified(path: &Path) -> Option<(SystemTime, u64)> {
+    let data = path.metadata().ok()?;
+    Some((data.modified().ok()?, data.len()))
 }
 
 fn system(path: &Path) -> Result<(ResolverConfig, ResolverOpts), String> {

@@ -3,10 +3,13 @@
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RecordType;
 
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
 use super::server::{NameServer, Reply, alias, record, service};
 use super::*;
 use crate::discovery::source::SourceSpec;
-use crate::discovery::tests::{Running, addresses, until, until_addresses, until_error};
+use crate::discovery::tests::{PATIENCE, Running, addresses, until, until_addresses, until_error};
 
 const HOST: &str = "app.test.";
 const SERVICE: &str = "_http._tcp.app.test.";
@@ -180,11 +183,19 @@ async fn known_names_need_no_server_and_are_read_again() {
     let hosts = directory.path().join("hosts");
     std::fs::write(&hosts, "127.0.0.9 app.test # ours\n::9 app.test\n").unwrap();
     let missing = directory.path().join("resolv.conf");
-    let settings = DnsSettings { hosts, resolv_conf: missing, ..DnsSettings::default() };
-    assert_eq!(endpoints(&mut of("app.test", settings.clone())).await, ["127.0.0.9:80 1", "[::9]:80 1"]);
+    let settings = DnsSettings { hosts: hosts.clone(), resolv_conf: missing, ..DnsSettings::default() };
+    let mut source = of("app.test", settings.clone());
+    assert_eq!(endpoints(&mut source).await, ["127.0.0.9:80 1", "[::9]:80 1"]);
     assert_eq!(endpoints(&mut of("localhost", settings.clone())).await, ["127.0.0.1:80 1", "[::1]:80 1"]);
     assert_eq!(endpoints(&mut of("127.0.0.7", settings.clone())).await, ["127.0.0.7:80 1"]);
     assert!(failure(&mut of("other.test", settings)).await.contains("resolv.conf: No such file"));
+    std::fs::write(&hosts, "127.0.0.10 app.test\n").unwrap();
+    let seen = timeout(PATIENCE, async {
+        while endpoints(&mut source).await != ["127.0.0.10:80 1"] {
+            yield_now().await;
+        }
+    });
+    seen.await.expect("the change is seen");
 }
 
 #[tokio::test]

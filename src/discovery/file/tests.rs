@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::Instant;
 
 use tempfile::TempDir;
+use tokio::time::timeout;
 
+use super::watch::FileWatch;
 use crate::discovery::DnsSettings;
 use crate::discovery::source::SourceSpec;
-use crate::discovery::tests::{Running, addresses, until_addresses, until_error};
+use crate::discovery::tests::{PATIENCE, Running, addresses, until_addresses, until_error};
 use crate::upstream::registry::BackendRef;
 
 struct Watching {
@@ -158,5 +161,40 @@ async fn one_of_many_files_in_a_directory_changes_alone() {
     let others = backends.iter().enumerate().filter(|(number, _)| ![3, 7].contains(number));
     for (_, backend) in others {
         assert_eq!(backend.endpoints().generation(), 1);
+    }
+}
+
+/// Without a resolver there is no periodic look: only the watcher can tell.
+#[tokio::test]
+async fn every_way_of_replacing_a_file_is_hinted_by_the_watcher() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for name in ["release-1", "release-2"] {
+        fs::create_dir(at(name)).unwrap();
+        fs::write(at(name).join("endpoints"), text(1)).unwrap();
+    }
+    symlink("release-1", at("current")).unwrap();
+    symlink("current/endpoints", at("link")).unwrap();
+    replace(&directory, "plain", &text(1));
+    let swap = || {
+        symlink("release-2", at("next")).unwrap();
+        fs::rename(at("next"), at("current")).unwrap();
+    };
+    let ways: [(&str, &dyn Fn()); 5] = [
+        ("plain", &|| replace(&directory, "plain", &text(2))),
+        ("plain", &|| fs::write(at("plain"), text(3)).unwrap()),
+        ("link", &|| fs::write(at("release-1/endpoints"), text(4)).unwrap()),
+        ("link", &swap),
+        ("current/endpoints", &swap),
+    ];
+    for (name, way) in ways {
+        let watched = FileWatch::default().file(at(name));
+        watched.refresh().unwrap();
+        assert_eq!(watched.take(), None);
+        let begun = Instant::now();
+        way();
+        let seen = timeout(PATIENCE, watched.changed()).await.expect(name);
+        assert!(seen >= begun);
+        fs::read(at(name)).unwrap();
     }
 }

@@ -1,0 +1,10 @@
+use std::sync::Arc;
+
+use mirrorgate::upstream::backend::Backend;
+use mirrorgate::upstream::registry::BackendRef;
+
+fn forge(backend: Arc<Backend>) -> BackendRef {
+    backend.into()
+}
+
+fn main() {}
