@@ -36,6 +36,22 @@ struct Backends {
 
 /// A live reference to a backend. Only [`Registry::reference`] makes one; while it lives, the
 /// backend's endpoints are kept fresh. Cloning it shares the subscription.
+///
+/// Nothing else can make one, which these two pin by not compiling:
+///
+/// ```compile_fail,E0423
+/// # use std::sync::Arc;
+/// # fn forge(backend: Arc<mirrorgate::upstream::backend::Backend>) {
+/// let forged = mirrorgate::upstream::registry::BackendRef(backend);
+/// # }
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use std::sync::Arc;
+/// # fn forge(backend: Arc<mirrorgate::upstream::backend::Backend>) {
+/// let forged: mirrorgate::upstream::registry::BackendRef = backend.into();
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct BackendRef(Arc<Backend>);
 
