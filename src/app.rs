@@ -120,7 +120,7 @@ impl Running {
         let table = builder.build(plan);
         let readiness = Readiness::new();
         let answered = wait_for_primaries(&table, &readiness);
-        tokio::spawn(Discovery::new(settings()).run(registry.clone()));
+        tokio::spawn(Discovery::new(settings(plan)).run(registry.clone()));
         tokio::spawn(reap(registry.clone()));
         first_answers(answered).await;
 
@@ -187,13 +187,13 @@ impl Running {
     }
 }
 
-/// How sources are asked, by the system's own settings.
-fn settings() -> Settings {
+/// How sources are asked.
+fn settings(plan: &Plan) -> Settings {
     Settings {
         parse: |text| {
             config::parse_endpoints(text, std::path::Path::new("")).map_err(|errors| errors.to_string())
         },
-        dns: DnsSettings::default(),
+        dns: DnsSettings { servers: plan.name_servers.clone(), ..DnsSettings::default() },
         policy: ResolverPolicy::default(),
     }
 }

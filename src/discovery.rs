@@ -27,6 +27,7 @@ use self::resolver::ResolverPolicy;
 use self::source::EndpointSpec;
 use crate::file_watch::FileWatch;
 use crate::limits;
+use crate::upstream::health;
 use crate::upstream::registry::{BackendRef, Registry, WeakBackendRef};
 
 /// Reads the text of an endpoint file; the error is shown to people.
@@ -118,7 +119,9 @@ impl Discovery {
         let task_weak = weak.clone();
         let handle = self.tasks.spawn(async move {
             sleep(delay).await;
-            task::keep_fresh(task_weak, specs, shared).await;
+            // Both end with the backend.
+            let healthy = health::keep(task_weak.clone());
+            tokio::join!(task::keep_fresh(task_weak, specs, shared), healthy);
         });
         self.known.insert(weak.id());
         self.kept.insert(handle.id(), Kept { backend: weak, begun: Instant::now() + delay, panics });

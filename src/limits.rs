@@ -75,6 +75,46 @@ pub const IDLE_PER_ENDPOINT: usize = 64;
 pub const IDLE_AGE: Duration = Duration::from_secs(60);
 /// Different endpoints tried for one request before the client is told 502.
 pub const ATTEMPTS: u32 = 3;
+/// Times that a request may be sent again where a route says so.
+pub const RETRIES_MOST: u32 = 10;
+/// Bytes of a body that are kept to be sent again, by default and at most.
+pub const RETRY_BODY: (usize, usize) = (64 * KIB, 16 * MIB);
+/// Retries beyond those that are always safe, in percent of the requests of one worker, lane and
+/// backend: a backend that fails all of them gets a fifth more to do and not several times as much.
+pub const RETRY_PERCENT: u32 = 20;
+/// Retries a second that are allowed however few requests there are.
+pub const RETRIES_PER_SECOND: u32 = 3;
+/// Retries that may be saved up.
+pub const RETRIES_SAVED: u32 = 100;
+/// Times that a request goes on to another endpoint because the one that it was about to be sent to
+/// was removed. Each takes a new set, so only a source that never rests gets there.
+pub const REMOVED_UNDERWAY: u32 = 16;
+/// Failures in a row after which an endpoint is left out.
+pub const EJECTION_FAILURES: u32 = 5;
+/// How long an endpoint is left out, at first and at most.
+pub const EJECTION_TIME: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+/// Part of a set that may be left out at once, in percent.
+pub const EJECTION_PERCENT: u32 = 50;
+/// Time between two probes of an endpoint, and for one probe.
+pub const PROBE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(2));
+/// Probes in a row that make an endpoint healthy, and unhealthy.
+pub const PROBE_THRESHOLDS: (u32, u32) = (2, 3);
+/// Probes of one backend that run at once.
+pub const PROBES: usize = 64;
+/// Bytes of a probe's response that are read.
+pub const PROBE_BYTES: usize = 64 * KIB;
+/// Steps of a slow start.
+pub const SLOW_START_STEPS: u32 = 20;
+/// Time between two steps of a slow start, at least: each builds the set's tables anew.
+pub const SLOW_START_TICK: Duration = Duration::from_millis(100);
+/// Share of an endpoint, in thousandths, with which a slow start begins.
+pub const SLOW_START_LEAST: u64 = 100;
+/// Entries of a weighted rotation; weights that need more are rounded.
+pub const ROTATION: usize = 1 << 16;
+/// Keys looked at, other than the first, when the endpoint of a consistent choice cannot be used.
+pub const REHASHES: u64 = 32;
+/// Draws made, other than the first two, when both endpoints drawn were tried before.
+pub const REDRAWS: usize = 4;
 /// Bytes read from an endpoint at once.
 pub const READ_CHUNK: usize = 64 * KIB;
 /// First read of a response: the head and a small body.
@@ -191,8 +231,8 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 pub const ADMIN_HEAD_BYTES: usize = 16 * KIB;
 /// A connection to the admin listener without a complete request.
 pub const ADMIN_IDLE: Duration = Duration::from_secs(120);
-/// How often a watcher's view of the backends is compared with what is in use.
-pub const ADMIN_WATCH_TICK: Duration = Duration::from_millis(100);
+/// How often a watcher's view of the backends is compared with what is in use, whatever was told.
+pub const ADMIN_WATCH_RESYNC: Duration = Duration::from_secs(1);
 /// Bytes of the file with the admin token.
 pub const ADMIN_TOKEN_BYTES: u64 = 4 * KIB as u64;
 /// Pause after an error of the admin listener's `accept`.

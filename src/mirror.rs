@@ -9,6 +9,7 @@ pub mod copy;
 pub mod outcome;
 pub mod tee;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Subject<'request> {
     pub draw: u64,
     /// `Some` when the request is itself a copy, of so many hops.
     pub hops: Option<u32>,
+    /// Whose it is, for backends that choose by it.
+    pub client: Option<IpAddr>,
     /// Whether the client asks for another protocol, or for a tunnel.
     pub upgrades: bool,
     /// Whether the process is stopping.

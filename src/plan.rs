@@ -4,6 +4,8 @@
 //! [`crate::routing::RoutingTable`] is what the data plane makes of it. Only this step between the
 //! two takes references to backends, so a plan that is thrown away leaves no trace.
 
+mod policy;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +17,11 @@ use crate::discovery::source::SourceSpec;
 use crate::limits;
 use crate::routing::filter::{Filters, HeaderEdits, Redirect};
 use crate::routing::matches::{HostPattern, RouteMatch};
+
+pub use self::policy::{
+    BackendPolicy, BalancePlan, EjectionPlan, FailureSet, HashKey, HealthCheck, HealthPlan, RetryPlan,
+    StatusSet,
+};
 
 /// Everything that a process is told to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +40,8 @@ pub struct Plan {
     pub trusted_hops: u32,
     /// The pseudonym that `Via` is written with; `None` writes no `Via`.
     pub via: Option<String>,
+    /// Who is asked for names; empty: those of the system. Taken at start.
+    pub name_servers: Vec<SocketAddr>,
     /// Data-plane threads; `None` takes one a core.
     pub workers: Option<usize>,
 }
@@ -82,6 +91,8 @@ pub struct BackendSpec {
     pub protocol: Protocol,
     /// `Some` sends this Host upstream instead of the client's (`host: upstream`).
     pub host: Option<http::HeaderValue>,
+    /// What it does with its endpoints.
+    pub policy: BackendPolicy,
 }
 
 /// What is spoken to a backend's endpoints.
@@ -111,6 +122,9 @@ pub struct RoutePlan {
     pub filters: Filters,
     /// Deadlines of the transaction.
     pub timeouts: Timeouts,
+    /// When a request is sent again; `None`: only when nothing of it was sent, or when a kept
+    /// connection turned out to be closed.
+    pub retries: Option<RetryPlan>,
     /// Who gets copies.
     pub mirrors: Vec<MirrorPlan>,
 }

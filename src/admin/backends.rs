@@ -11,7 +11,7 @@ use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value, json};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::sync::watch;
 
 use super::AdminState;
 use super::reply::{Body, Reply, json};
@@ -19,6 +19,8 @@ use crate::discovery::source::SourceSpec;
 use crate::limits;
 use crate::shard::Lane;
 use crate::telemetry::exposition::BackendAge;
+use crate::upstream::condition::State;
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::registry::{BackendRef, Registry, WeakBackendRef};
 
 /// All backends, ordered by name.
@@ -36,9 +38,9 @@ pub(super) fn ages(registry: &Registry) -> Vec<BackendAge> {
 /// One line of JSON for each backend, and then one whenever a backend changes, comes, or goes
 /// (`gone: true`). Counts of requests and connections are no change.
 pub(super) fn watch(state: Arc<AdminState>) -> Body {
-    let mut ticks = interval(limits::ADMIN_WATCH_TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let watcher = Watcher { state, seen: BTreeMap::new(), ticks };
+    let mut news = state.registry.news();
+    news.mark_changed();
+    let watcher = Watcher { state, seen: BTreeMap::new(), news };
     let lines = stream::unfold(watcher, |mut watcher| async move {
         let lines = watcher.next().await;
         Some((Ok(Frame::data(lines)), watcher))
@@ -57,8 +59,8 @@ fn view(backend: &BackendRef, lanes: &[Lane]) -> Value {
             let loads = Lane::ALL.map(|lane| endpoint.load(lane));
             json!({
                 "address": endpoint.address().to_string(),
-                // Retired between the loading of the set and now.
-                "state": if endpoint.retired().is_some() { "retired" } else { "active" },
+                "state": state(endpoint),
+                "ejected": ejected(endpoint),
                 "in_flight": loads.iter().map(|(flying, _)| flying).sum::<usize>(),
                 "connections": loads.iter().map(|(_, open)| open).sum::<usize>(),
             })
@@ -75,6 +77,25 @@ fn view(backend: &BackendRef, lanes: &[Lane]) -> Value {
     })
 }
 
+fn state(endpoint: &Endpoint) -> &'static str {
+    match endpoint.condition().state() {
+        // Between the loading of the set and now.
+        _ if endpoint.retired().is_some() => "retired",
+        State::Healthy => "healthy",
+        State::Unhealthy => "unhealthy",
+        State::Ejected(_) => "ejected",
+    }
+}
+
+/// The lanes that it is left out in.
+fn ejected(endpoint: &Endpoint) -> Vec<&'static str> {
+    match endpoint.condition().state() {
+        State::Ejected(None) => Lane::ALL.iter().map(|lane| lane.as_str()).collect(),
+        State::Ejected(Some(lane)) => vec![lane.as_str()],
+        State::Healthy | State::Unhealthy => Vec::new(),
+    }
+}
+
 fn age(backend: &BackendRef) -> Option<Duration> {
     let confirmed = backend.freshness().confirmed?;
     match backend.source() {
@@ -84,18 +105,17 @@ fn age(backend: &BackendRef) -> Option<Duration> {
     }
 }
 
-/// One client's view of the backends. Compares, since the data plane tells nobody about changes.
+/// One client's view of the backends. Woken by any change, it looks for those it has not told.
 struct Watcher {
     state: Arc<AdminState>,
     seen: BTreeMap<Arc<str>, Seen>,
-    ticks: Interval,
+    news: watch::Receiver<u64>,
 }
 
 /// What was last told of a backend. Held weakly: watching must not keep it subscribed.
 struct Seen {
     backend: WeakBackendRef,
-    generation: u64,
-    last_error: Option<String>,
+    revision: u64,
     source: &'static str,
     lanes: Vec<Lane>,
 }
@@ -104,7 +124,11 @@ impl Watcher {
     /// The next lines; never none.
     async fn next(&mut self) -> Bytes {
         loop {
-            self.ticks.tick().await;
+            // Which lanes refer to a backend changes without a word.
+            let told = tokio::time::timeout(limits::ADMIN_WATCH_RESYNC, self.news.changed()).await;
+            if !matches!(told, Err(_) | Ok(Ok(()))) {
+                tokio::time::sleep(limits::ADMIN_WATCH_RESYNC).await;
+            }
             let lines = self.changes();
             if !lines.is_empty() {
                 return Bytes::from(lines);
@@ -128,11 +152,10 @@ impl Watcher {
                 continue;
             }
             // Before the view: a change in between is told again, never missed.
-            let generation = backend.endpoints().generation();
-            let last_error = backend.freshness().last_error;
+            let revision = *backend.revision().borrow();
             line(&mut lines, &view(&backend, &lanes));
             let source = backend.source().kind();
-            let seen = Seen { backend: backend.downgrade(), generation, last_error, source, lanes };
+            let seen = Seen { backend: backend.downgrade(), revision, source, lanes };
             self.seen.insert(backend.name().clone(), seen);
         }
         lines
@@ -142,8 +165,7 @@ impl Watcher {
 impl Seen {
     fn still_holds(&self, backend: &BackendRef, lanes: &[Lane]) -> bool {
         self.backend.upgrade().is_some_and(|told| told.same(backend))
-            && self.generation == backend.endpoints().generation()
-            && self.last_error == backend.freshness().last_error
+            && self.revision == *backend.revision().borrow()
             && self.source == backend.source().kind()
             && self.lanes == lanes
     }

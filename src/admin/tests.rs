@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use super::*;
 use crate::discovery::source::{EndpointSpec, SourceSpec};
-use crate::plan::{BackendSpec, Protocol};
+use crate::plan::{BackendPolicy, BackendSpec, Protocol};
 use crate::upstream::registry::BackendRef;
 
 struct Served {
@@ -59,7 +59,7 @@ impl Served {
     }
 
     fn backend(&self, name: &str, source: SourceSpec) -> BackendRef {
-        let spec = BackendSpec { name: Arc::from(name), source, protocol: Protocol::Http1, host: None };
+        let spec = BackendSpec { name: Arc::from(name), source, protocol: Protocol::Http1, host: None, policy: BackendPolicy::default() };
         self.registry.reference(&spec)
     }
 
@@ -152,7 +152,7 @@ async fn backends_are_told_with_their_freshness() {
     let age = list[0]["age_seconds"].take();
     assert!(age.as_f64().unwrap() >= 0.0);
     let endpoint =
-        |address: &str| json!({ "address": address, "state": "active", "in_flight": 0, "connections": 0 });
+        |address: &str| json!({ "address": address, "state": "healthy", "ejected": [], "in_flight": 0, "connections": 0 });
     assert_eq!(
         list,
         json!([

@@ -6,11 +6,13 @@ mod endpoints;
 mod filters;
 mod matches;
 mod mirrors;
+mod policy;
 mod route;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use backends::BackendTable;
 pub(super) use endpoints::endpoint;
@@ -42,7 +44,8 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
             report.error(listener.address.at, problem.hint("give `admin` another address, or switch it off"));
         }
     }
-    let mut backends = BackendTable::new(file.backends.as_ref(), base, report);
+    let zone = file.zone.as_ref().map(|zone| Arc::from(zone.value.0.as_str()));
+    let mut backends = BackendTable::new(file.backends.as_ref(), zone.as_ref(), base, report);
     let routes = route::routes(file, &listeners, &mut backends, report);
     Plan {
         listeners: listeners.into_iter().map(|(plan, _)| plan).collect(),
@@ -59,6 +62,12 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
         routes,
         trusted_hops: file.trusted_hops.as_ref().map_or(0, |hops| hops.value.0),
         via: file.via.as_ref().map(|via| via.value.0.clone()),
+        name_servers: file
+            .resolver
+            .iter()
+            .flat_map(|raw| &raw.servers.items)
+            .map(|server| server.value.0)
+            .collect(),
         workers: file.workers.as_ref().map(|workers| workers.value.0 as usize),
     }
 }

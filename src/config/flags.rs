@@ -13,7 +13,7 @@ use super::error::{Errors, Problem};
 use super::raw::AdminWord;
 use super::units::Percent;
 use crate::discovery::source::SourceSpec;
-use crate::plan::{AccessLogPlan, AdminPlan, BackendSpec, Fraction, Plan, RouteAction, WeightedBackend};
+use crate::plan::{AccessLogPlan, AdminPlan, BackendPolicy, BackendSpec, Fraction, Plan, RouteAction, WeightedBackend};
 
 /// The plan that the command line describes: one route for everything.
 ///
@@ -76,6 +76,7 @@ pub fn from_flags(
             routes: vec![route],
             trusted_hops: 0,
             via: None,
+            name_servers: Vec::new(),
             workers: None,
         },
         document: json!({
@@ -109,13 +110,14 @@ fn pool(urls: &[Url]) -> Vec<BackendSpec> {
             source: SourceSpec::Static(endpoints),
             protocol: first.protocol,
             host: None,
+            policy: BackendPolicy::default(),
         }],
         _ => distinct.into_iter().cloned().map(spec).collect(),
     }
 }
 
 fn spec(url: Url) -> BackendSpec {
-    BackendSpec { name: url.name, source: url.source, protocol: url.protocol, host: None }
+    BackendSpec { name: url.name, source: url.source, protocol: url.protocol, host: None, policy: BackendPolicy::default() }
 }
 
 /// Collects what is wrong with flags.

@@ -1,13 +1,19 @@
 //! The configuration as it is written: one [`record!`] for each mapping, its comments the text that
 //! editors show. What the values mean together is up to `super::compile`.
 
+mod policy;
 mod route;
 
+pub(super) use policy::{
+    ConsistentChoice, Ejection, EjectionWord, FailureWord, Health, MaxAge, Retries,
+};
+use policy::{Balance, BalanceWord, ResolverSettings};
 pub(super) use route::{
     HeaderEdits, Mirror, PathChoice, PathRewrite, Redirect, Route, ValueChoice, WeightedBackend,
 };
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -35,6 +41,10 @@ record! {
         via: Option<Located<Pseudonym>>,
         /// Data-plane threads; one a core if absent.
         workers: Option<Located<Whole<1, { limits::WORKERS as u32 }>>>,
+        /// The zone that this gateway runs in: endpoints of the same zone are preferred.
+        zone: Option<Located<Name>>,
+        /// Who is asked for names; the system's own settings if absent.
+        resolver: Option<ResolverSettings>,
         /// Which requests go where. Among equally specific matches the earlier route wins.
         routes: Option<List<Route>>,
         /// Backends by name.
@@ -92,6 +102,25 @@ record! {
         protocol: Option<Located<ProtocolWord>>,
         /// `client` (the default) sends the client's Host, `upstream` the name in `dns` or `srv`.
         host: Option<Located<HostWord>>,
+        /// Who takes the next request: `least_load` (the default), `round_robin`, `random`, or
+        /// `{ consistent: … }`.
+        balance: Option<WordOr<Located<BalanceWord>, Balance>>,
+        /// Time over which the share of an endpoint grows to the whole that just came into use;
+        /// it has its whole share at once if absent.
+        slow_start: Option<Located<Duration>>,
+        /// Whether endpoints of the gateway's own `zone` are used alone while one of them can be; true
+        /// if absent.
+        prefer_zone: Option<Located<bool>>,
+        /// Probes of the endpoints; their source's word is taken if absent.
+        health: Option<Health>,
+        /// When an endpoint is left out because of what requests met there: `off`, or a mapping; after
+        /// 5 connections in a row that failed if absent.
+        ejection: Option<WordOr<Located<EjectionWord>, Ejection>>,
+        /// When a set that its source no longer confirms is too old; never if absent.
+        max_age: Option<MaxAge>,
+        /// Time that requests in flight with an endpoint are given when it is removed; as long as they
+        /// take if absent.
+        drain: Option<Located<Duration>>,
     }
 }
 

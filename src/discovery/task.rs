@@ -36,7 +36,10 @@ pub(super) async fn keep_fresh(
 /// Follows one source; returns when the backend is gone.
 async fn follow(backend: &WeakBackendRef, spec: SourceSpec, shared: &Shared) {
     let mut source = Source::open(spec, shared);
-    let policy = ResolverPolicy { confirm_empty: source.confirm_empty(), ..shared.policy.clone() };
+    let Some(max_age) = backend.upgrade().map(|backend| backend.endpoints().policy().max_age) else { return };
+    let max_age = max_age.or(shared.policy.max_age);
+    let policy =
+        ResolverPolicy { confirm_empty: source.confirm_empty(), max_age, ..shared.policy.clone() };
     let mut resolver = Resolver::new(policy, fastrand::u64(..), Instant::now());
     loop {
         match resolver.step(Instant::now()) {

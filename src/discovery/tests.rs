@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::discovery::source::SourceSpec;
-use crate::plan::{BackendSpec, Protocol};
+use crate::plan::{BackendPolicy, BackendSpec, Protocol};
 use crate::telemetry::metrics::Metrics;
 
 /// Far more than anything takes: reaching it is a failure, not a measurement.
@@ -45,7 +45,7 @@ fn registry() -> Arc<Registry> {
 }
 
 fn spec(name: &str, source: SourceSpec) -> BackendSpec {
-    BackendSpec { name: name.into(), source, protocol: Protocol::Http1, host: None }
+    BackendSpec { name: name.into(), source, protocol: Protocol::Http1, host: None, policy: BackendPolicy::default() }
 }
 
 /// An address a line, then a line that says that it is all.

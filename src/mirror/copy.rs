@@ -1,6 +1,7 @@
 //! One copy: built from the request as the primary gets it, delivered to a mirror, and forgotten.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -33,6 +34,7 @@ pub struct Copy {
     parts: request::Parts,
     length: Length,
     reader: Option<Arc<Reader>>,
+    client: Option<IpAddr>,
 }
 
 /// How a copy ended, for the access log.
@@ -63,7 +65,7 @@ impl Copy {
         reader: Option<Arc<Reader>>,
     ) -> Self {
         let parts = head(subject.parts, &mirror, subject.hops);
-        Self { mirror, permit, parts, length: subject.length, reader }
+        Self { mirror, permit, parts, length: subject.length, reader, client: subject.client }
     }
 
     /// Where the request's body is to be offered, if it has one.
@@ -78,13 +80,13 @@ impl Copy {
 
     /// Sends it and reads the answer, which is thrown away.
     pub async fn deliver(self, worker: &Arc<Worker>) -> Delivery {
-        let Self { mirror, permit, parts, length, reader } = self;
+        let Self { mirror, permit, parts, length, reader, client } = self;
         let started = Instant::now();
         let answer = Mutex::new(Answer::default());
         let error = {
             let body = reader.as_ref().map(|reader| Box::pin(reader.body()) as Pin<Box<_>>);
-            let outgoing =
-                Outgoing { parts: &parts, body: body.map(|body| body as _), length, upgrade: None };
+            let body = body.map(|body| body as _);
+            let outgoing = Outgoing { parts: &parts, body, length, upgrade: None, client };
             let delivery = pin!(transact(worker, &mirror, outgoing, reader.as_deref(), &answer));
             let deadline = pin!(deadline(&mirror, reader.as_deref()));
             match select(delivery, deadline).await {
@@ -125,6 +127,7 @@ async fn transact(
         attempt: None,
         attempts: limits::ATTEMPTS,
         repeat_idempotent: false,
+        retries: None,
     };
     let exchanged = exchange(worker, &mirror.backend, outgoing, &policy).await?;
     if let Ok(mut answer) = answer.lock() {

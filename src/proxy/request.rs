@@ -86,6 +86,7 @@ async fn answer(
             size: incoming.size_hint(),
             draw: if route.mirrors.is_empty() { 0 } else { context.worker().random() },
             hops: target.copy_hops,
+            client: Some(target.client),
             upgrades: upgraded.is_some(),
             draining: context.gateway().is_draining(),
         },
@@ -94,8 +95,8 @@ async fn answer(
     route.metrics.forwarded(context.worker().id());
     let body = body(context, incoming, length, &copies, finish);
     let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
-    let outgoing = Outgoing { parts: &parts, body, length, upgrade: upgrade.as_ref() };
-    let policy = primary_policy(route.timeouts.backend);
+    let outgoing = Outgoing { parts: &parts, body, length, upgrade: upgrade.as_ref(), client: Some(target.client) };
+    let policy = primary_policy(route.timeouts.backend, route.retries.as_ref());
     let deadline = route.timeouts.request.map(|time| Box::pin(tokio::time::sleep(time)));
     let exchange = exchange(context.worker(), backend, outgoing, &policy);
     let (exchanged, deadline) = race(exchange, (copies, &route, finish.facts()), context, deadline).await?;

@@ -39,20 +39,22 @@ pub fn asked_for(request: &mut Request<Incoming>) -> Option<Asked> {
 pub fn splice(
     context: &Arc<Context>,
     asked: Asked,
-    (lease, mut stream, read): (Lease, Stream, Bytes),
+    (mut lease, mut stream, read): (Lease, Stream, Bytes),
     headers: &mut HeaderMap,
 ) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.entry(UPGRADE).or_insert(asked.protocol);
     context.state().pass_through();
     context.worker().spawn(async move {
-        let _lease = lease;
         let Ok(client) = asked.on_upgrade.await else { return };
         let mut client = TokioIo::new(client);
         if !read.is_empty() && client.write_all(&read).await.is_err() {
             return;
         }
         // Either side's end is the other's; a failure has nobody left to be told.
-        let _ended = copy_bidirectional(&mut client, &mut stream).await;
+        tokio::select! {
+            _ended = copy_bidirectional(&mut client, &mut stream) => {}
+            () = lease.expired() => {}
+        }
     });
 }

@@ -7,7 +7,7 @@ use super::filter::{Filters, Redirect};
 use super::index::{Found, RequestView, RouteIndex, Rule};
 use crate::mirror::Mirror;
 use crate::mirror::budget::Budget;
-use crate::plan::{BackendSpec, MirrorPlan, Plan, RouteAction, RoutePlan, Timeouts};
+use crate::plan::{BackendSpec, MirrorPlan, Plan, RetryPlan, RouteAction, RoutePlan, Timeouts};
 use crate::proxy::sanitize::{TrustSettings, Via};
 use crate::shard::Lane;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
@@ -30,6 +30,8 @@ pub struct Route {
     pub filters: Filters,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// When a request is sent again.
+    pub retries: Option<RetryPlan>,
     /// Who gets copies.
     pub mirrors: Vec<Arc<Mirror>>,
     /// Its counters.
@@ -183,6 +185,7 @@ impl Builder {
             action,
             filters: plan.filters.clone(),
             timeouts: plan.timeouts,
+            retries: plan.retries.clone(),
             mirrors,
             metrics: self.metrics.route(&plan.name),
         }

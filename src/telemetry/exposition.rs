@@ -134,6 +134,16 @@ impl Exposition {
                 family.count(&[("backend", name), ("lane", lane.as_str())], backend.retried_total(lane))
             })
         })?;
+        page.counter(
+            "mirrorgate_upstream_retries_denied",
+            "Attempts that the budget for retries did not allow",
+            |family| {
+                lanes().try_for_each(|(name, backend, lane)| {
+                    let labels = [("backend", &**name), ("lane", lane.as_str())];
+                    family.count(&labels, backend.retry_denied_total(lane))
+                })
+            },
+        )?;
         page.counter("mirrorgate_upstream_connects", "Attempts to connect to an endpoint", |family| {
             for (name, backend, lane) in lanes() {
                 let (established, failed) = backend.connects_total(lane);
@@ -182,6 +192,15 @@ impl Exposition {
             |family| {
                 backends.iter().try_for_each(|(name, backend)| {
                     family.distribution(&[("backend", name)], &backend.propagation())
+                })
+            },
+        )?;
+        page.histogram(
+            "mirrorgate_backend_first_use_seconds",
+            "From a source's event to the first request that went by it",
+            |family| {
+                backends.iter().try_for_each(|(name, backend)| {
+                    family.distribution(&[("backend", name)], &backend.first_use())
                 })
             },
         )

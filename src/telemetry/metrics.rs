@@ -52,6 +52,7 @@ pub struct BackendMetrics {
     generation: AtomicU64,
     endpoints: AtomicUsize,
     propagation: Histogram,
+    first_use: Histogram,
 }
 
 struct BackendLane {
@@ -63,6 +64,7 @@ struct BackendLane {
 struct BackendShard {
     codes: CodeCounts,
     retried: AtomicU64,
+    retry_denied: AtomicU64,
     sent_to_removed: AtomicU64,
     connected: AtomicU64,
     connect_failed: AtomicU64,
@@ -120,6 +122,7 @@ impl Metrics {
             generation: AtomicU64::new(0),
             endpoints: AtomicUsize::new(0),
             propagation: Histogram::default(),
+            first_use: Histogram::default(),
         })
     }
 
@@ -191,6 +194,11 @@ impl BackendMetrics {
         self.lane(lane).shards.of(worker).retried.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// An attempt failed and was not repeated, since the budget for that was used up.
+    pub fn retry_denied(&self, worker: WorkerId, lane: Lane) {
+        self.lane(lane).shards.of(worker).retry_denied.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A request was handed to a connection of an endpoint that was retired before the pick.
     pub fn sent_to_removed(&self, worker: WorkerId, lane: Lane) {
         self.lane(lane).shards.of(worker).sent_to_removed.fetch_add(1, Ordering::Relaxed);
@@ -208,6 +216,11 @@ impl BackendMetrics {
         self.generation.store(generation, Ordering::Relaxed);
         self.endpoints.store(endpoints, Ordering::Relaxed);
         self.propagation.observe(delay);
+    }
+
+    /// The first request went by the set in use, `delay` after its source learned of what is new.
+    pub fn first_used(&self, delay: Duration) {
+        self.first_use.observe(delay);
     }
 
     /// Generation of the set in use; 0 before the first.
@@ -231,6 +244,11 @@ impl BackendMetrics {
         sum(self.lane(lane).shards.iter().map(|shard| &shard.retried))
     }
 
+    /// Attempts in `lane` that the budget for retries did not allow.
+    pub fn retry_denied_total(&self, lane: Lane) -> u64 {
+        sum(self.lane(lane).shards.iter().map(|shard| &shard.retry_denied))
+    }
+
     /// Requests in `lane` that were sent to an endpoint after it was removed.
     pub fn sent_to_removed_total(&self, lane: Lane) -> u64 {
         sum(self.lane(lane).shards.iter().map(|shard| &shard.sent_to_removed))
@@ -245,6 +263,10 @@ impl BackendMetrics {
 
     pub(super) fn propagation(&self) -> Distribution {
         Distribution::of([&self.propagation].into_iter())
+    }
+
+    pub(super) fn first_use(&self) -> Distribution {
+        Distribution::of([&self.first_use].into_iter())
     }
 
     fn lane(&self, lane: Lane) -> &BackendLane {

@@ -3,23 +3,29 @@
 //! Owns the endpoint set in use and how fresh it is. Knows no lane: what traffic does to an endpoint
 //! lives in [`super::endpoint`], per lane.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use http::HeaderValue;
 use tokio::sync::{Notify, watch};
 
+use super::Speech;
+use super::endpoint::Endpoint;
 use super::endpoint_set::EndpointSet;
+use super::leaving::Leaving;
+use super::registry::Signals;
+use super::retry::{Budget, Failure};
 use crate::discovery::source::{EndpointSpec, SourceSpec};
-use crate::plan::{BackendSpec, Protocol};
+use crate::plan::{BackendPolicy, BackendSpec, Protocol};
+use crate::shard::{Lane, Sharded, WorkerId};
 use crate::telemetry::metrics::BackendMetrics;
 
 /// A named pool of endpoints.
 pub struct Backend {
     name: Arc<str>,
-    protocol: Protocol,
-    host: Option<HeaderValue>,
+    speech: Speech,
     workers: usize,
     endpoints: ArcSwap<EndpointSet>,
     source: watch::Sender<SourceSpec>,
@@ -28,12 +34,20 @@ pub struct Backend {
     answered: watch::Sender<bool>,
     revision: watch::Sender<u64>,
     metrics: Arc<BackendMetrics>,
-    gone: Arc<Notify>,
+    signals: Arc<Signals>,
+    /// Calls for whoever looks after its endpoints' health.
+    attention: Arc<Notify>,
+    leaving: Arc<Leaving>,
+    /// Picks in turn, and what may be sent again, by lane.
+    turns: [Sharded<AtomicU64>; 2],
+    budgets: [Sharded<Budget>; 2],
 }
 
 struct State {
     confirmed: Option<Instant>,
     last_error: Option<String>,
+    /// Sets that were in use and may still be held by a worker for a moment.
+    replaced: Vec<Arc<EndpointSet>>,
 }
 
 /// How old what a backend uses is, for people and metrics.
@@ -51,20 +65,23 @@ impl Backend {
         spec: &BackendSpec,
         workers: usize,
         metrics: Arc<BackendMetrics>,
-        gone: Arc<Notify>,
+        signals: Arc<Signals>,
     ) -> Self {
         Self {
             name: spec.name.clone(),
-            protocol: spec.protocol,
-            host: spec.host.clone(),
+            speech: Speech { protocol: spec.protocol, host: spec.host.clone() },
             workers,
-            endpoints: ArcSwap::from_pointee(EndpointSet::default()),
+            endpoints: ArcSwap::from_pointee(EndpointSet::before_any(spec.policy.clone())),
             source: watch::Sender::new(spec.source.clone()),
-            state: Mutex::new(State { confirmed: None, last_error: None }),
+            state: Mutex::new(State { confirmed: None, last_error: None, replaced: Vec::new() }),
             answered: watch::Sender::new(false),
             revision: watch::Sender::new(0),
             metrics,
-            gone,
+            signals,
+            attention: Arc::default(),
+            leaving: Arc::default(),
+            turns: [Sharded::new(workers), Sharded::new(workers)],
+            budgets: [Sharded::new(workers), Sharded::new(workers)],
         }
     }
 
@@ -75,12 +92,12 @@ impl Backend {
 
     /// What its endpoints speak.
     pub fn protocol(&self) -> Protocol {
-        self.protocol
+        self.speech.protocol
     }
 
     /// The Host that its endpoints are sent instead of the client's.
     pub fn host(&self) -> Option<&HeaderValue> {
-        self.host.as_ref()
+        self.speech.host.as_ref()
     }
 
     /// Counters of the traffic to it.
@@ -135,12 +152,16 @@ impl Backend {
         let current = self.endpoints.load_full();
         let changed = current.generation() == 0 || !current.same_as(wanted);
         if changed {
-            let (next, removed) = current.successor(wanted, self.workers);
+            let (next, removed) = current.successor(wanted, self.workers, event);
             let next = Arc::new(next);
-            self.endpoints.store(next.clone());
+            self.replace(&mut state, next.clone());
+            let deadline = next.policy().drain.map(|drain| Instant::now() + drain);
             // After the swap: whoever still picks from the old set finds the mark and picks again.
             for endpoint in removed {
                 endpoint.retire(next.generation());
+                if let Some(deadline) = deadline {
+                    self.leaving.add(endpoint, deadline);
+                }
             }
             self.metrics.published(next.generation(), next.len(), event.elapsed());
         }
@@ -177,13 +198,93 @@ impl Backend {
 
     /// Closes connections that have been idle since before `oldest`.
     pub fn reap(&self, oldest: Instant) {
+        self.state().replaced.retain(|set| Arc::strong_count(set) > 1);
         let set = self.endpoints.load_full();
         set.entries().iter().for_each(|entry| entry.endpoint.reap(oldest));
     }
 
+    /// Puts the same endpoints into use as they do now. `news`: when there is something to tell.
+    pub(super) fn rebalance(&self, now: Instant, news: bool) {
+        let mut state = self.state();
+        let current = self.endpoints.load_full();
+        self.replace(&mut state, Arc::new(current.rebalanced(current.policy().clone(), now)));
+        drop(state);
+        if news {
+            self.revise();
+        }
+    }
+
+    /// Does with its endpoints as `policy` says from now on.
+    pub(super) fn set_policy(&self, policy: &BackendPolicy) {
+        let mut state = self.state();
+        let current = self.endpoints.load_full();
+        if **current.policy() == *policy {
+            return;
+        }
+        let older = current.policy().max_age != policy.max_age;
+        let next = current.rebalanced(Arc::new(policy.clone()), Instant::now());
+        self.replace(&mut state, Arc::new(next));
+        drop(state);
+        if older {
+            // Whoever keeps it fresh begins anew, by the new bound.
+            self.source.send_modify(|_| ());
+        }
+        self.revise();
+    }
+
+    /// An exchange in `lane` ended in what may be a failure, after so long.
+    pub(super) fn met(&self, endpoint: &Endpoint, lane: Lane, failure: Failure, after: Option<Duration>) {
+        let set = self.endpoints();
+        let Some(ejection) = &set.policy().ejection else { return };
+        let slow = ejection.slower_than.zip(after).is_some_and(|(limit, after)| after > limit);
+        if !slow && !failure.is_in(&ejection.on) {
+            // What ended in an error that does not count is no success either.
+            if matches!(failure, Failure::Status(_)) {
+                endpoint.condition().succeeded(lane);
+            }
+            return;
+        }
+        // Not with each: whoever may not be left out would call all the time.
+        if endpoint.condition().failed(lane) % ejection.failures.max(1) == 0 {
+            self.attention.notify_one();
+        }
+    }
+
+    /// Calls whoever looks after its endpoints' health.
+    pub(super) fn attention(&self) -> &Arc<Notify> {
+        &self.attention
+    }
+
+    /// Removed endpoints that still have exchanges in flight.
+    pub(super) fn leaving(&self) -> &Arc<Leaving> {
+        &self.leaving
+    }
+
+    /// How its endpoints are spoken to.
+    pub(super) fn speech(&self) -> &Speech {
+        &self.speech
+    }
+
+    /// Counts the picks of `worker` in `lane`.
+    pub(super) fn turn(&self, worker: WorkerId, lane: Lane) -> u64 {
+        self.turns[lane.index()].of(worker).fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What `worker` may send again in `lane`.
+    pub(super) fn budget(&self, worker: WorkerId, lane: Lane) -> &Budget {
+        self.budgets[lane.index()].of(worker)
+    }
+
+    /// The replaced set is kept until no worker holds it, so that none has to free it: that takes a
+    /// while with thousands of endpoints.
+    fn replace(&self, state: &mut State, next: Arc<EndpointSet>) {
+        state.replaced.retain(|set| Arc::strong_count(set) > 1);
+        state.replaced.push(self.endpoints.swap(next));
+    }
+
     /// Whether connections of this backend would do for `spec`.
     pub(super) fn speaks_as(&self, spec: &BackendSpec) -> bool {
-        self.protocol == spec.protocol && self.host == spec.host
+        self.speech.protocol == spec.protocol && self.speech.host == spec.host
     }
 
     pub(super) fn set_source(&self, source: &SourceSpec) -> bool {
@@ -198,6 +299,7 @@ impl Backend {
 
     fn revise(&self) {
         self.revision.send_modify(|revision| *revision += 1);
+        self.signals.tell();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -211,7 +313,11 @@ impl Drop for Backend {
         let set = self.endpoints.load();
         for entry in set.entries() {
             entry.endpoint.retire(set.generation() + 1);
+            if let Some(drain) = set.policy().drain {
+                self.leaving.add(entry.endpoint.clone(), Instant::now() + drain);
+            }
         }
-        self.gone.notify_one();
+        self.signals.changed.notify_one();
+        self.signals.tell();
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::condition::Condition;
 use super::pool::Pool;
 use crate::discovery::source::EndpointAddress;
 use crate::shard::{Lane, Sharded, WorkerId};
@@ -13,12 +14,18 @@ pub struct Endpoint {
     address: EndpointAddress,
     /// Generation of the first set that it is not in; 0 while it is in use.
     retired: AtomicU64,
+    condition: Condition,
     lanes: [Sharded<Pool>; 2],
 }
 
 impl Endpoint {
-    pub(super) fn new(address: EndpointAddress, workers: usize) -> Self {
-        Self { address, retired: AtomicU64::new(0), lanes: [Sharded::new(workers), Sharded::new(workers)] }
+    pub(super) fn new(address: EndpointAddress, workers: usize, now: Instant) -> Self {
+        Self {
+            address,
+            retired: AtomicU64::new(0),
+            condition: Condition::new(now),
+            lanes: [Sharded::new(workers), Sharded::new(workers)],
+        }
     }
 
     /// Where it listens.
@@ -32,6 +39,11 @@ impl Endpoint {
             0 => None,
             generation => Some(generation),
         }
+    }
+
+    /// How it does.
+    pub fn condition(&self) -> &Condition {
+        &self.condition
     }
 
     /// What `worker` has open to it in `lane`.
@@ -49,6 +61,11 @@ impl Endpoint {
     /// Closes connections that have been idle since before `oldest`.
     pub(super) fn reap(&self, oldest: Instant) {
         self.lanes.iter().flat_map(Sharded::iter).for_each(|pool| pool.reap(oldest));
+    }
+
+    /// Breaks off what it still has in flight, of those exchanges that may be broken off.
+    pub(super) fn expire(&self) {
+        self.lanes.iter().flat_map(Sharded::iter).for_each(Pool::expire);
     }
 
     /// Takes it out of use as of `generation`: idle connections close now, leased ones when their

@@ -137,7 +137,7 @@ impl Exchange {
                 Piece::Data(data) => Some(Frame::data(data)),
                 Piece::Trailers(trailers) => Some(Frame::trailers(trailers)),
                 Piece::End => None,
-                Piece::More => match ready!(self.poll_read(context, self.decoder.appetite())) {
+                Piece::More => match ready!(self.poll_more(context)) {
                     Ok(count) if count > 0 => continue,
                     Ok(_) if self.decoder.may_close() => None,
                     Ok(_) => return self.fail("closed before the end of the body".into()),
@@ -191,6 +191,18 @@ impl Exchange {
         }
         let read = pin!(stream.read_buf(&mut self.read));
         read.poll(context)
+    }
+
+    /// Reads on, unless the endpoint was removed and has had its time.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let read = self.poll_read(context, self.decoder.appetite());
+        match &mut self.connection {
+            Some((lease, _)) if read.is_pending() => {
+                let gone = || Err(std::io::Error::other("the endpoint was removed"));
+                lease.poll_expired(context).map(|()| gone())
+            }
+            _ => read,
+        }
     }
 
     fn fail<T>(&mut self, reason: String) -> Poll<Option<Result<T, ResponseError>>> {

@@ -30,7 +30,7 @@ pub struct OutgoingBody(RequestBody);
 /// A response's body; the stream counts as in flight until it is dropped.
 pub struct ResponseBody {
     incoming: Incoming,
-    _lease: Lease,
+    lease: Lease,
     _stream: StreamCount,
 }
 
@@ -79,7 +79,7 @@ impl Connection {
             .map_err(|mut error| (error.take_message(), error))
             .map_err(|(message, error)| (error.into_error(), message))?;
         *response.version_mut() = Version::HTTP_11;
-        Ok(response.map(|incoming| ResponseBody { incoming, _lease: lease, _stream: stream }))
+        Ok(response.map(|incoming| ResponseBody { incoming, lease, _stream: stream }))
     }
 }
 
@@ -140,7 +140,12 @@ impl ResponseBody {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(context));
+        let polled = Pin::new(&mut self.incoming).poll_frame(context);
+        if polled.is_pending() && self.lease.poll_expired(context).is_ready() {
+            let error = ResponseError::Upstream("the endpoint was removed".to_owned());
+            return Poll::Ready(Some(Err(error)));
+        }
+        let frame = ready!(polled);
         Poll::Ready(frame.map(|frame| frame.map_err(|error| ResponseError::Upstream(error.to_string()))))
     }
 

@@ -2,9 +2,15 @@
 //! connections, and the count of exchanges in flight that the balancer looks at.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Instant;
+
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use super::endpoint::Endpoint;
 use super::http2;
@@ -19,6 +25,8 @@ pub struct Pool {
     kept: Mutex<Kept>,
     in_flight: AtomicUsize,
     open: AtomicUsize,
+    expired: AtomicBool,
+    expiry: Arc<Notify>,
     /// One dial at a time for HTTP/2, since the others can share what it brings.
     pub(super) dialling: tokio::sync::Mutex<()>,
 }
@@ -40,6 +48,10 @@ pub struct Lease {
     lane: Lane,
     /// Whether a connection of the pool belongs to it, which goes when it is dropped.
     connected: bool,
+    /// Whether it ends when its removed endpoint has had its time.
+    expires: bool,
+    /// Made once it has to wait for its response.
+    expiry: Option<Pin<Box<OwnedNotified>>>,
 }
 
 impl Pool {
@@ -62,6 +74,12 @@ impl Pool {
         (kept.idle, kept.shared) = Default::default();
     }
 
+    /// Breaks off the exchanges that may be.
+    pub(super) fn expire(&self) {
+        self.expired.store(true, Ordering::Release);
+        self.expiry.notify_waiters();
+    }
+
     /// Closes what has been idle since before `oldest`, and what the endpoint closed.
     pub(super) fn reap(&self, oldest: Instant) {
         let mut kept = self.kept();
@@ -80,7 +98,33 @@ impl Lease {
     /// Counts an exchange with `endpoint` from now on.
     pub(super) fn new(worker: Arc<Worker>, endpoint: Arc<Endpoint>, lane: Lane) -> Self {
         endpoint.pool(worker.id(), lane).in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { worker, endpoint, lane, connected: false }
+        Self { worker, endpoint, lane, connected: false, expires: false, expiry: None }
+    }
+
+    /// Lets it end when its endpoint was removed and has had its time.
+    pub(super) fn expires(&mut self) {
+        self.expires = true;
+    }
+
+    /// Ready when it is to be broken off.
+    pub(super) fn poll_expired(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.expires {
+            return Poll::Pending;
+        }
+        if self.expiry.is_none() {
+            self.expiry = Some(Box::pin(self.pool().expiry.clone().notified_owned()));
+        }
+        let notified = self.expiry.as_mut().is_some_and(|expiry| expiry.as_mut().poll(context).is_ready());
+        // Looked at last: one that came just before is not missed.
+        if notified || self.pool().expired.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// Resolves when it is to be broken off.
+    pub async fn expired(&mut self) {
+        poll_fn(|context| self.poll_expired(context)).await;
     }
 
     /// Whose exchange it is.

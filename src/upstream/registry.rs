@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::backend::Backend;
 use crate::plan::BackendSpec;
@@ -17,9 +17,17 @@ use crate::telemetry::metrics::Metrics;
 /// Every backend that somebody refers to.
 pub struct Registry {
     backends: Mutex<Backends>,
-    changed: Arc<Notify>,
+    signals: Arc<Signals>,
     metrics: Arc<Metrics>,
     workers: usize,
+}
+
+/// What a registry and its backends tell the world.
+pub(super) struct Signals {
+    /// Backends came, went or changed their source: for whoever keeps them fresh.
+    pub(super) changed: Notify,
+    /// The same, and whatever else can be seen of a backend: for whoever looks on.
+    news: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -62,7 +70,7 @@ pub struct WeakBackendRef(Weak<Backend>);
 impl Registry {
     /// An empty registry whose backends keep connections apart for `workers` workers.
     pub fn new(workers: usize, metrics: Arc<Metrics>) -> Self {
-        Self { backends: Mutex::default(), changed: Arc::new(Notify::new()), metrics, workers }
+        Self { backends: Mutex::default(), signals: Arc::default(), metrics, workers }
     }
 
     /// The backend called `spec.name`: the living one, told of its new source if that changed, so
@@ -72,8 +80,9 @@ impl Registry {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(living) = backends.named.get(&spec.name).and_then(Weak::upgrade) {
             if living.speaks_as(spec) {
+                living.set_policy(&spec.policy);
                 if living.set_source(&spec.source) {
-                    self.changed.notify_one();
+                    self.announce();
                 }
                 return BackendRef(living);
             }
@@ -81,9 +90,9 @@ impl Registry {
         }
         backends.sweep();
         let metrics = self.metrics.backend(&spec.name);
-        let backend = Arc::new(Backend::new(spec, self.workers, metrics, self.changed.clone()));
+        let backend = Arc::new(Backend::new(spec, self.workers, metrics, self.signals.clone()));
         backends.named.insert(spec.name.clone(), Arc::downgrade(&backend));
-        self.changed.notify_one();
+        self.announce();
         BackendRef(backend)
     }
 
@@ -98,7 +107,29 @@ impl Registry {
 
     /// Resolves when backends came, went or changed their source since the last call.
     pub async fn changed(&self) {
-        self.changed.notified().await;
+        self.signals.changed.notified().await;
+    }
+
+    /// Counts what can be seen of any backend, that one came or went included.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.signals.news.subscribe()
+    }
+
+    fn announce(&self) {
+        self.signals.changed.notify_one();
+        self.signals.tell();
+    }
+}
+
+impl Signals {
+    pub(super) fn tell(&self) {
+        self.news.send_modify(|count| *count += 1);
+    }
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self { changed: Notify::new(), news: watch::Sender::new(0) }
     }
 }
 

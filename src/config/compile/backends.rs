@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::{endpoints, unknown};
+use super::{endpoints, policy, unknown};
 use crate::config::address::Reference;
 use crate::config::decode::{Located, Report, Table};
 use crate::config::document::At;
@@ -15,12 +15,14 @@ use crate::config::http_values::{HostWord, Name, ProtocolWord};
 use crate::config::{decode::Scalar, raw};
 use crate::discovery::source::{EndpointAddress, SourceSpec};
 use crate::limits;
-use crate::plan::{BackendSpec, Protocol};
+use crate::plan::{BackendPolicy, BackendSpec, Protocol};
 
 /// Declared backends in the order of the file, then URLs in the order of their first use.
 pub(super) struct BackendTable {
     entries: Vec<Entry>,
     by_name: HashMap<Arc<str>, usize>,
+    /// The gateway's zone.
+    zone: Option<Arc<str>>,
 }
 
 struct Entry {
@@ -33,14 +35,19 @@ struct Entry {
 }
 
 impl BackendTable {
-    pub(super) fn new(declared: Option<&Table<raw::Backend>>, base: &Path, report: &mut Report<'_>) -> Self {
-        let mut table = Self { entries: Vec::new(), by_name: HashMap::new() };
+    pub(super) fn new(
+        declared: Option<&Table<raw::Backend>>,
+        zone: Option<&Arc<str>>,
+        base: &Path,
+        report: &mut Report<'_>,
+    ) -> Self {
+        let mut table = Self { entries: Vec::new(), by_name: HashMap::new(), zone: zone.cloned() };
         for (name, raw) in declared.into_iter().flat_map(|table| &table.0) {
             if let Err(problem) = Name::parse(&name.value) {
                 report.error(name.at, problem);
             }
             let spec_name: Arc<str> = name.value.as_str().into();
-            let spec = raw.as_ref().and_then(|raw| backend(&spec_name, raw, base, report));
+            let spec = raw.as_ref().and_then(|raw| backend(&spec_name, raw, zone, base, report));
             table.insert(Entry { name: spec_name, spec, declared: Some(name.at), used: false });
         }
         table
@@ -68,6 +75,7 @@ impl BackendTable {
                     source: url.source.clone(),
                     protocol: url.protocol,
                     host: None,
+                    policy: BackendPolicy { zone: self.zone.clone(), ..BackendPolicy::default() },
                 };
                 let name = url.name.clone();
                 self.insert(Entry { name, spec: Some(spec), declared: None, used: true });
@@ -106,7 +114,13 @@ impl BackendTable {
     }
 }
 
-fn backend(name: &Arc<str>, raw: &raw::Backend, base: &Path, report: &mut Report<'_>) -> Option<BackendSpec> {
+fn backend(
+    name: &Arc<str>,
+    raw: &raw::Backend,
+    zone: Option<&Arc<str>>,
+    base: &Path,
+    report: &mut Report<'_>,
+) -> Option<BackendSpec> {
     const SOURCES: [&str; 4] = ["endpoints", "dns", "srv", "file"];
     let mut given = SOURCES.iter().filter(|key| raw.given.key(key).is_some());
     if let (Some(first), Some(second)) = (given.next(), given.next()) {
@@ -141,7 +155,8 @@ fn backend(name: &Arc<str>, raw: &raw::Backend, base: &Path, report: &mut Report
         }),
         Some(Located { value: HostWord::Client, .. }) | None => None,
     };
-    Some(BackendSpec { name: name.clone(), source, protocol, host })
+    let policy = policy::backend(raw, zone, protocol, report);
+    Some(BackendSpec { name: name.clone(), source, protocol, host, policy })
 }
 
 /// The Host by which the backend itself is known.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backends::BackendTable;
-use super::{Unique, filters, matches, mirrors, unknown};
+use super::{Unique, filters, matches, mirrors, policy, unknown};
 use crate::config::decode::{Located, Report};
 use crate::config::document::At;
 use crate::config::error::Problem;
@@ -24,6 +24,7 @@ pub(in crate::config) fn new_route(name: Arc<str>, action: RouteAction) -> Route
         action,
         filters: Filters::default(),
         timeouts: Timeouts::default(),
+        retries: None,
         mirrors: Vec::new(),
     }
 }
@@ -62,6 +63,7 @@ pub(super) fn routes(
         plan.matches = matches::matches(raw, report);
         plan.filters = filters::filters(raw, report);
         plan.timeouts = timeouts(raw);
+        plan.retries = raw.retries.as_ref().map(|raw| policy::retries(raw, report));
         plan.mirrors = mirrors::mirrors(raw, backends, report);
         plans.push(plan);
     }

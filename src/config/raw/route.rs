@@ -33,6 +33,9 @@ record! {
         filters: Option<Filters>,
         /// Deadlines.
         timeouts: Option<RouteTimeouts>,
+        /// When a request is sent again to another endpoint although something of it was sent; never if
+        /// absent, but for requests without a body that a closed connection lost.
+        retries: Option<super::Retries>,
         /// Who gets copies of its requests.
         mirrors: Option<List<Mirror>>,
     }

@@ -7,7 +7,7 @@ use crate::config::{from_flags, parse};
 use crate::discovery::source::{EndpointSpec, SourceSpec};
 use crate::limits;
 use crate::plan::{
-    AccessLogPlan, BackendSpec, Fraction, MirrorPlan, Plan, Protocol, RouteAction, Timeouts, WeightedBackend,
+    AccessLogPlan, BackendPolicy, BackendSpec, Fraction, MirrorPlan, Plan, Protocol, RouteAction, Timeouts, WeightedBackend,
 };
 use crate::routing::filter::HeaderEdits;
 use crate::routing::matches::{HostPattern, PathMatch, ValueMatch};
@@ -18,7 +18,7 @@ fn plan(text: &str) -> Plan {
 
 fn dns(url: &str, host: &str, port: u16) -> BackendSpec {
     let source = SourceSpec::Dns { host: host.into(), port };
-    BackendSpec { name: url.into(), source, protocol: Protocol::Http1, host: None }
+    BackendSpec { name: url.into(), source, protocol: Protocol::Http1, host: None, policy: BackendPolicy::default() }
 }
 
 fn mirror(backend: &str, fraction: Fraction) -> MirrorPlan {

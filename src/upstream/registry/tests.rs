@@ -9,11 +9,11 @@ use super::*;
 use crate::discovery::resolver::{Action, Answer, Resolver, ResolverPolicy};
 use crate::discovery::source::{EndpointSpec, SourceError, SourceSpec, Update};
 use crate::limits;
-use crate::plan::Protocol;
+use crate::plan::{BackendPolicy, Protocol};
 
 fn spec(name: &str) -> BackendSpec {
     let source = SourceSpec::Static(Vec::new());
-    BackendSpec { name: name.into(), source, protocol: Protocol::Http1, host: None }
+    BackendSpec { name: name.into(), source, protocol: Protocol::Http1, host: None, policy: BackendPolicy::default() }
 }
 
 fn addresses(backend: &BackendRef) -> Vec<String> {

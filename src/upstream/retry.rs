@@ -1,0 +1,181 @@
+//! When a request may be sent again, beyond what is always safe: as its route says, for as long as
+//! the budget lasts and the body is still there.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use super::ExchangeError;
+use super::body::RequestBody;
+use super::replay::Replay;
+use crate::limits;
+use crate::plan::{FailureSet, RetryPlan};
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No connection.
+    Connect,
+    /// The connection ended, or what came is not HTTP, before a response.
+    Reset,
+    /// No response in time.
+    Timeout,
+    /// A response of this status, which may or may not count as a failure.
+    Status(StatusCode),
+}
+
+impl Failure {
+    /// What `error` is for the endpoint; `None` when it says nothing of it.
+    pub(super) fn of(error: &ExchangeError) -> Option<Self> {
+        match error {
+            ExchangeError::Connect(_) => Some(Self::Connect),
+            ExchangeError::Reset | ExchangeError::Protocol(_) => Some(Self::Reset),
+            ExchangeError::Timeout(_) => Some(Self::Timeout),
+            ExchangeError::NoEndpoints | ExchangeError::Request(_) => None,
+        }
+    }
+
+    pub(super) fn is_in(self, set: &FailureSet) -> bool {
+        match self {
+            Self::Connect => set.connect,
+            Self::Reset => set.reset,
+            Self::Timeout => set.timeout,
+            Self::Status(status) => set.statuses.contains(status),
+        }
+    }
+}
+
+/// One request's right to be sent again.
+pub(super) struct Retries<'route> {
+    plan: Option<&'route RetryPlan>,
+    left: u32,
+    body: Kept,
+}
+
+enum Kept {
+    /// There is no body.
+    None,
+    /// It is kept as it goes.
+    Replay(Replay),
+    /// It goes once.
+    Once,
+}
+
+impl<'route> Retries<'route> {
+    /// The right of a request with this body, and the body as it is to be sent.
+    pub(super) fn new(plan: Option<&'route RetryPlan>, body: RequestBody) -> (Self, RequestBody) {
+        let (kept, body) = match (plan, body) {
+            (_, None) => (Kept::None, None),
+            (None, body) => (Kept::Once, body),
+            (Some(plan), Some(body)) => {
+                let replay = Replay::new(body, plan.max_body);
+                let body = replay.body();
+                (Kept::Replay(replay), Some(body))
+            }
+        };
+        (Self { plan, left: plan.map_or(0, |plan| plan.attempts), body: kept }, body)
+    }
+
+    /// Most endpoints that it may go to.
+    pub(super) fn endpoints(&self, default: u32) -> u32 {
+        self.plan.map_or(default, |plan| default.max(plan.attempts.saturating_add(1)))
+    }
+
+    /// Whether it may be sent again after `failure`, the budget aside.
+    pub(super) fn cover(&self, failure: Failure) -> bool {
+        let whole = match &self.body {
+            Kept::None => true,
+            Kept::Replay(replay) => replay.is_whole(),
+            Kept::Once => false,
+        };
+        self.left > 0 && whole && self.plan.is_some_and(|plan| failure.is_in(&plan.on))
+    }
+
+    /// The body for one more attempt; what had it before gets nothing more of it.
+    pub(super) fn spend(&mut self) -> RequestBody {
+        self.left = self.left.saturating_sub(1);
+        match &self.body {
+            Kept::Replay(replay) => Some(replay.body()),
+            Kept::None | Kept::Once => None,
+        }
+    }
+}
+
+/// What one worker may send again to one backend in one lane: a part of its requests, and a few a
+/// second. Else a backend in trouble would be sent a multiple of its load just then.
+pub(super) struct Budget(Mutex<Purse>);
+
+/// In thousandths of a retry.
+struct Purse {
+    saved: u64,
+    refilled: Instant,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        let saved = 1000 * u64::from(limits::RETRIES_PER_SECOND);
+        Self(Mutex::new(Purse { saved, refilled: Instant::now() }))
+    }
+}
+
+impl Budget {
+    /// A request that may be sent again was made.
+    pub(super) fn earn(&self) {
+        let mut purse = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        purse.add(10 * u64::from(limits::RETRY_PERCENT));
+    }
+
+    /// Whether one more may be sent again, which then is.
+    pub(super) fn spend(&self, now: Instant) -> bool {
+        let mut purse = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = now.saturating_duration_since(purse.refilled).min(Duration::from_secs(1000));
+        let earned = since.as_millis() as u64 * u64::from(limits::RETRIES_PER_SECOND);
+        purse.add(earned);
+        purse.refilled = now;
+        match purse.saved.checked_sub(1000) {
+            Some(rest) => {
+                purse.saved = rest;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Purse {
+    fn add(&mut self, earned: u64) {
+        self.saved = (self.saved + earned).min(1000 * u64::from(limits::RETRIES_SAVED));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fifth_of_the_requests_may_be_sent_again_and_a_few_a_second() {
+        let budget = Budget::default();
+        let begun = Instant::now();
+        let spent = |now| (0..1000).filter(|_| budget.spend(now)).count() as u32;
+        assert_eq!(spent(begun), limits::RETRIES_PER_SECOND, "to begin with");
+        (0..100).for_each(|_| budget.earn());
+        assert_eq!(spent(begun), 100 * limits::RETRY_PERCENT / 100);
+        assert_eq!(spent(begun + Duration::from_secs(2)), 2 * limits::RETRIES_PER_SECOND);
+        (0..1_000_000).for_each(|_| budget.earn());
+        assert_eq!(spent(begun + Duration::from_secs(2)), limits::RETRIES_SAVED, "no more can be saved");
+    }
+
+    #[test]
+    fn a_failure_is_covered_as_the_plan_says() {
+        let on = FailureSet { reset: true, statuses: [502..=504].into_iter().collect(), ..Default::default() };
+        let plan = RetryPlan { attempts: 1, on, per_try_timeout: None, max_body: 1 };
+        let (mut retries, body) = Retries::new(Some(&plan), None);
+        assert!(body.is_none());
+        assert!(retries.cover(Failure::Reset) && retries.cover(Failure::Status(StatusCode::BAD_GATEWAY)));
+        assert!(!retries.cover(Failure::Timeout) && !retries.cover(Failure::Status(StatusCode::OK)));
+        assert!(retries.spend().is_none());
+        assert!(!retries.cover(Failure::Reset), "only as often as the plan says");
+        assert!(!Retries::new(None, None).0.cover(Failure::Reset));
+    }
+}
