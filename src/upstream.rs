@@ -15,11 +15,12 @@ pub mod http2;
 pub mod pool;
 pub mod registry;
 pub mod stream;
+pub mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Response, StatusCode, request};
+use http::{HeaderValue, Response, StatusCode, request};
 
 use self::backend::Backend;
 use self::body::{BodyError, RequestBody, ResponseBody};
@@ -29,6 +30,7 @@ use self::http1::head::{Length, NotHttp};
 use self::http1::upload::Upload;
 use self::pool::Lease;
 use self::stream::Stream;
+use self::tls::TlsError;
 use crate::limits;
 use crate::plan::Protocol;
 use crate::shard::Lane;
@@ -81,6 +83,9 @@ pub enum ExchangeError {
     /// No endpoint could be connected to.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// No endpoint could be spoken to by TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No head of a response in time.
     #[error("no response within {0:?}")]
     Timeout(Duration),
@@ -107,13 +112,14 @@ pub async fn exchange(
 ) -> Result<Exchanged, ExchangeError> {
     let Outgoing { parts, body, length, upgrade } = outgoing;
     let repeatable = policy.repeat_idempotent && body.is_none() && parts.method.is_idempotent();
-    let mut message = Message::new(backend, parts, body, length, upgrade)?;
+    let head = Head { backend, parts, length, upgrade };
+    let mut message = Message::New(body);
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     let mut repeated = false;
     loop {
         let lease = lease(worker, backend, &tried, policy.lane)?;
         let endpoint = lease.endpoint().clone();
-        let attempt = attempt(lease, message, &parts.method, policy);
+        let attempt = attempt(lease, message, head, policy);
         let ended = match policy.attempt {
             Some(patience) => tokio::time::timeout(patience, attempt).await.unwrap_or(Err(Failed {
                 error: ExchangeError::Timeout(patience),
@@ -138,7 +144,7 @@ pub async fn exchange(
                 && matches!(failed.error, ExchangeError::Reset) =>
             {
                 repeated = true;
-                Message::new(backend, parts, None, length, upgrade)?
+                Message::New(None)
             }
             None => return Err(failed.error),
         };
@@ -162,30 +168,21 @@ struct Failed {
     reused: bool,
 }
 
-/// A request in the form that a backend's protocol takes.
-enum Message {
-    Http1(Box<Upload>),
-    Http2(http::Request<http2::OutgoingBody>),
+/// A request without its body, and whom it is for.
+#[derive(Clone, Copy)]
+struct Head<'request> {
+    backend: &'request Backend,
+    parts: &'request request::Parts,
+    length: Length,
+    upgrade: Option<&'request HeaderValue>,
 }
 
-impl Message {
-    fn new(
-        backend: &Backend,
-        parts: &request::Parts,
-        body: RequestBody,
-        length: Length,
-        upgrade: Option<&HeaderValue>,
-    ) -> Result<Self, ExchangeError> {
-        Ok(match backend.protocol() {
-            Protocol::Http1 => {
-                Self::Http1(Box::new(Upload::new(parts, backend.host(), body, length, upgrade)))
-            }
-            Protocol::H2c => Self::Http2(
-                http2::request(parts, backend.host(), body)
-                    .map_err(|error| ExchangeError::Protocol(error.to_string()))?,
-            ),
-        })
-    }
+/// What is left to be sent of a request.
+enum Message {
+    /// All of it.
+    New(RequestBody),
+    /// All of it, in the form of HTTP/1; some of the body may have been pulled from its source.
+    Http1(Box<Upload>),
 }
 
 /// Picks an endpoint and counts the exchange on it. This is where it is checked that nobody is sent
@@ -213,32 +210,90 @@ fn lease(
 
 type Answer = (Response<ResponseBody>, Option<(Lease, Stream, bytes::Bytes)>);
 
-async fn attempt(lease: Lease, message: Message, method: &Method, policy: &Policy) -> Result<Answer, Failed> {
-    match message {
-        Message::Http1(upload) => attempt_http1(lease, upload, method, policy).await,
-        Message::Http2(request) => attempt_http2(lease, request, policy).await,
+/// Sends over whichever connection there is, or else over a new one, in the protocol that the backend
+/// speaks.
+async fn attempt(
+    mut lease: Lease,
+    message: Message,
+    head: Head<'_>,
+    policy: &Policy,
+) -> Result<Answer, Failed> {
+    let protocol = head.backend.protocol();
+    // An upgrade is HTTP/1's alone, and what has taken its form cannot be given another.
+    let http1 = protocol == Protocol::Http1
+        || (protocol == Protocol::Auto && (head.upgrade.is_some() || matches!(message, Message::Http1(_))));
+    if !http1 && let Some(connection) = lease.shared() {
+        return attempt_http2(lease, connection, message, head, true).await;
+    }
+    if matches!(protocol, Protocol::Http1 | Protocol::Auto)
+        && let Some(stream) = lease.take_idle()
+    {
+        return attempt_http1(lease, stream, message, head, true).await;
+    }
+    let endpoint = lease.endpoint().clone();
+    let pool = endpoint.pool(lease.worker().id(), lease.lane());
+    // Where connections are shared, the others wait for what the first one brings.
+    let dialling = match protocol {
+        Protocol::Http1 => None,
+        Protocol::Auto if http1 || !pool.speaks_http2() => None,
+        Protocol::H2c | Protocol::H2 | Protocol::Auto => Some(pool.dialling().await),
+    };
+    if dialling.is_some()
+        && let Some(connection) = lease.shared()
+    {
+        drop(dialling);
+        return attempt_http2(lease, connection, message, head, true).await;
+    }
+    let (stream, http2) = match dial(&lease, head, http1, policy).await {
+        Ok(dialled) => dialled,
+        Err(error) => return Err(Failed { error, unsent: Some(message), reused: false }),
+    };
+    if !http2 {
+        lease.connected();
+        return attempt_http1(lease, stream, message, head, false).await;
+    }
+    match http2::Connection::open(stream, &lease).await {
+        Ok(connection) => {
+            lease.share(connection.clone());
+            drop(dialling);
+            attempt_http2(lease, connection, message, head, false).await
+        }
+        Err(error) => {
+            let error = ExchangeError::Protocol(error.to_string());
+            Err(Failed { error, unsent: Some(message), reused: false })
+        }
+    }
+}
+
+/// A new connection, and whether it speaks HTTP/2.
+async fn dial(
+    lease: &Lease,
+    head: Head<'_>,
+    http1: bool,
+    policy: &Policy,
+) -> Result<(Stream, bool), ExchangeError> {
+    let address = lease.endpoint().address();
+    let stream = connect(address, policy.connect).await?;
+    match head.backend.connector() {
+        None => Ok((stream, head.backend.protocol() == Protocol::H2c)),
+        Some(connector) => Ok(connector.handshake(stream, address, http1).await?),
     }
 }
 
 async fn attempt_http1(
-    mut lease: Lease,
-    upload: Box<Upload>,
-    method: &Method,
-    policy: &Policy,
+    lease: Lease,
+    stream: Stream,
+    message: Message,
+    head: Head<'_>,
+    reused: bool,
 ) -> Result<Answer, Failed> {
-    let idle = lease.take_idle();
-    let reused = idle.is_some();
-    let stream = match idle {
-        Some(stream) => stream,
-        None => match connect(lease.endpoint().address(), policy.connect).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                return Err(Failed { error: error.into(), unsent: Some(Message::Http1(upload)), reused });
-            }
-        },
+    let upload = match message {
+        Message::New(body) => {
+            Box::new(Upload::new(head.parts, head.backend.host(), body, head.length, head.upgrade))
+        }
+        Message::Http1(upload) => upload,
     };
-    lease.connected();
-    let mut exchange = http1::Exchange::new(lease, stream, method.clone(), *upload);
+    let mut exchange = http1::Exchange::new(lease, stream, head.parts.method.clone(), *upload);
     let head = match exchange.head().await {
         Ok(head) => head,
         Err(failure) => {
@@ -269,45 +324,30 @@ async fn attempt_http1(
 
 async fn attempt_http2(
     lease: Lease,
-    request: http::Request<http2::OutgoingBody>,
-    policy: &Policy,
+    mut connection: http2::Connection,
+    message: Message,
+    head: Head<'_>,
+    reused: bool,
 ) -> Result<Answer, Failed> {
-    let unsent = |error: ExchangeError, request| Failed {
-        error,
-        unsent: Some(Message::Http2(request)),
-        reused: false,
+    let failed = |error, unsent| Failed { error, unsent, reused };
+    let Message::New(body) = message else {
+        // A connect failure before has left it in a form that this endpoint does not speak.
+        return Err(failed(ExchangeError::Reset, None));
     };
-    let mut reused = true;
-    let mut connection = match lease.shared() {
-        Some(connection) => connection,
-        None => {
-            let dialling = lease.pool().dialling.lock().await;
-            match lease.shared() {
-                Some(connection) => connection,
-                None => {
-                    reused = false;
-                    let stream = match connect(lease.endpoint().address(), policy.connect).await {
-                        Ok(stream) => stream,
-                        Err(error) => return Err(unsent(error.into(), request)),
-                    };
-                    match http2::Connection::open(stream, &lease).await {
-                        Ok(connection) => {
-                            lease.share(connection.clone());
-                            drop(dialling);
-                            connection
-                        }
-                        Err(error) => {
-                            return Err(unsent(ExchangeError::Protocol(error.to_string()), request));
-                        }
-                    }
-                }
-            }
-        }
-    };
+    let scheme = if head.backend.connector().is_some() { "https" } else { "http" };
+    let without_body = body.is_none();
+    let request = http2::request(head.parts, head.backend.host(), body, scheme)
+        .map_err(|error| failed(ExchangeError::Protocol(error.to_string()), None))?;
     match connection.exchange(lease, request).await {
         Ok(response) => Ok((response.map(ResponseBody::Http2), None)),
         Err((error, message)) => {
-            Err(Failed { error: http2_error(&error), unsent: message.map(Message::Http2), reused })
+            let unsent = match message {
+                Some(request) => Some(request.into_body().into_inner()),
+                // RFC 9113, 8.7: the endpoint says itself that it has not looked at it.
+                None if without_body && http2::is_unprocessed(&error) => Some(None),
+                None => None,
+            };
+            Err(failed(http2_error(&error), unsent.map(Message::New)))
         }
     }
 }

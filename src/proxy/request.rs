@@ -165,7 +165,13 @@ fn redirected(
 ) -> Result<Answer, Refusal> {
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let location = redirect
-        .location("http", host, context.listener().address.port(), &target_of(parts), prefix)
+        .location(
+            context.client().scheme(),
+            host,
+            context.listener().address.port(),
+            &target_of(parts),
+            prefix,
+        )
         .map_err(|_| Refusal::Rewrite)?;
     finish.replied(redirect.status, DIRECT);
     let mut response = Response::new(());

@@ -34,6 +34,8 @@ pub struct Upload {
     /// Holds the body back until the endpoint asks for it.
     hold: Option<Pin<Box<Sleep>>>,
     sent: bool,
+    /// Written to a stream that may hold it back until it is flushed, as TLS does.
+    unflushed: bool,
     blocked: bool,
 }
 
@@ -59,7 +61,17 @@ impl Upload {
         write_request(&mut buffer, parts, host, length, upgrade);
         let expects = body.is_some() && parts.headers.contains_key(http::header::EXPECT);
         let hold = expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_PATIENCE)));
-        Self { buffer, chunk: None, body, length, first_chunk: true, hold, sent: false, blocked: false }
+        Self {
+            buffer,
+            chunk: None,
+            body,
+            length,
+            first_chunk: true,
+            hold,
+            sent: false,
+            unflushed: false,
+            blocked: false,
+        }
     }
 
     /// One of which nothing is left to send.
@@ -74,6 +86,7 @@ impl Upload {
             first_chunk: true,
             hold: None,
             sent: true,
+            unflushed: false,
             blocked: false,
         }
     }
@@ -85,7 +98,7 @@ impl Upload {
 
     /// Whether all of it left.
     pub fn is_done(&self) -> bool {
-        self.body.is_none() && self.chunk.is_none() && self.buffer.is_empty()
+        self.body.is_none() && self.chunk.is_none() && self.buffer.is_empty() && !self.unflushed
     }
 
     /// Whether it waits for the endpoint to read, not for the client to write.
@@ -100,7 +113,7 @@ impl Upload {
 
     /// Gives the rest up.
     pub fn abandon(&mut self) {
-        (self.body, self.chunk) = (None, None);
+        (self.body, self.chunk, self.unflushed) = (None, None, false);
         self.buffer.clear();
     }
 
@@ -114,6 +127,12 @@ impl Upload {
             }
             let rest = self.chunk.as_ref().map_or(&[][..], Buf::chunk);
             if self.buffer.is_empty() && rest.is_empty() {
+                if self.unflushed {
+                    let flushed = Pin::new(&mut *stream).poll_flush(context);
+                    self.blocked = flushed.is_pending();
+                    ready!(flushed).map_err(UploadError::Io)?;
+                    self.unflushed = false;
+                }
                 self.blocked = false;
                 return if self.body.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
@@ -186,7 +205,7 @@ impl Upload {
     }
 
     fn advance(&mut self, count: usize) {
-        self.sent = true;
+        (self.sent, self.unflushed) = (true, true);
         let head = count.min(self.buffer.len());
         self.buffer.advance(head);
         if let Some(chunk) = &mut self.chunk {
