@@ -14,6 +14,7 @@ mod traffic;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -109,6 +110,7 @@ async fn show(
     let mut screen = Screen::new();
     let mut ticks = interval(screen::TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut told_to_stop = pin!(app::stop_signal());
     let ended = loop {
         tokio::select! {
             _ = ticks.tick() => if screen.show(&scene).is_err() {
@@ -116,7 +118,7 @@ async fn show(
                 return Ok(());
             },
             played = &mut play => break Some(played.map_err(text)?),
-            () = app::stop_signal() => break None,
+            () = &mut told_to_stop => break None,
         }
     };
     stop.send_replace(true);
