@@ -12,22 +12,24 @@ pub mod endpoint;
 pub mod endpoint_set;
 pub mod http1;
 pub mod http2;
+pub mod message;
 pub mod pool;
 pub mod registry;
 pub mod stream;
 pub mod tls;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Response, StatusCode, request};
+use http::{Response, StatusCode};
 
 use self::backend::Backend;
-use self::body::{BodyError, RequestBody, ResponseBody};
+use self::body::{BodyError, ResponseBody};
 use self::connect::{ConnectError, connect};
 use self::endpoint::Endpoint;
 use self::http1::head::{Length, NotHttp};
-use self::http1::upload::Upload;
+use self::message::{Either, Head, Message};
 use self::pool::Lease;
 use self::stream::Stream;
 use self::tls::TlsError;
@@ -47,21 +49,8 @@ pub struct Policy {
     pub attempt: Option<Duration>,
     /// Endpoints tried before giving up.
     pub attempts: u32,
-    /// Whether a request without a body, whose method may be repeated (RFC 9110, 9.2.2), is sent once
-    /// more when a reused connection closed before any byte of a response.
-    pub repeat_idempotent: bool,
-}
-
-/// A request to be sent: its head, and a body of a known way to end.
-pub struct Outgoing<'request> {
-    /// Method, target and fields, sanitised.
-    pub parts: &'request request::Parts,
-    /// Body.
-    pub body: RequestBody,
-    /// How the body ends.
-    pub length: Length,
-    /// The protocol that the client asks to switch to.
-    pub upgrade: Option<&'request HeaderValue>,
+    /// Whether the response's fields are wanted.
+    pub fields: bool,
 }
 
 /// A response's head, with a body still to be read.
@@ -100,30 +89,30 @@ pub enum ExchangeError {
     Request(#[from] BodyError),
 }
 
-/// Sends `outgoing` to one endpoint of `backend` and waits for the head of the response.
+/// Sends `message` to one endpoint of `backend` and waits for the head of the response.
 ///
 /// A connect failure, or a request of which nothing was written, goes on to another endpoint. What
-/// was written is repeated only as `policy` allows.
+/// was written is repeated once, and only from `again`: when a reused connection closed before any
+/// byte of a response to a request without a body, whose method may be repeated.
 pub async fn exchange(
     worker: &Arc<Worker>,
     backend: &Backend,
-    outgoing: Outgoing<'_>,
+    mut message: Message,
+    again: Option<&Head<'_>>,
     policy: &Policy,
 ) -> Result<Exchanged, ExchangeError> {
-    let Outgoing { parts, body, length, upgrade } = outgoing;
-    let repeatable = policy.repeat_idempotent && body.is_none() && parts.method.is_idempotent();
-    let head = Head { backend, parts, length, upgrade };
-    let mut message = Message::New(body);
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-    let mut repeated = false;
+    let mut again = again.filter(|head| head.length == Length::None);
     loop {
         let lease = lease(worker, backend, &tried, policy.lane)?;
         let endpoint = lease.endpoint().clone();
-        let attempt = attempt(lease, message, head, policy);
+        // Pinned once: either arm of the match would otherwise have room for it of its own.
+        let attempt = pin!(attempt(lease, backend, message, policy));
         let ended = match policy.attempt {
             Some(patience) => tokio::time::timeout(patience, attempt).await.unwrap_or(Err(Failed {
                 error: ExchangeError::Timeout(patience),
                 unsent: None,
+                unprocessed: false,
                 reused: false,
             })),
             None => attempt.await,
@@ -136,17 +125,12 @@ pub async fn exchange(
             Err(failed) => failed,
         };
         backend.metrics().answered(worker.id(), policy.lane, None);
-        message = match failed.unsent {
-            Some(unsent) => unsent,
-            None if repeatable
-                && failed.reused
-                && !repeated
-                && matches!(failed.error, ExchangeError::Reset) =>
-            {
-                repeated = true;
-                Message::New(None)
-            }
-            None => return Err(failed.error),
+        let stale = failed.reused && matches!(failed.error, ExchangeError::Reset);
+        let again = again.take_if(|head| failed.unprocessed || (stale && head.is_repeatable()));
+        message = match (failed.unsent, again) {
+            (Some(unsent), _) => unsent,
+            (None, Some(head)) => Message::new(backend, head, None)?,
+            (None, None) => return Err(failed.error),
         };
         // A stale connection says nothing of its endpoint; a refused one does.
         if !failed.reused {
@@ -164,25 +148,10 @@ struct Failed {
     error: ExchangeError,
     /// The request, if nothing of it was sent.
     unsent: Option<Message>,
+    /// The endpoint has said that it did not look at it (RFC 9113, 8.7).
+    unprocessed: bool,
     /// Whether the connection had served another exchange before.
     reused: bool,
-}
-
-/// A request without its body, and whom it is for.
-#[derive(Clone, Copy)]
-struct Head<'request> {
-    backend: &'request Backend,
-    parts: &'request request::Parts,
-    length: Length,
-    upgrade: Option<&'request HeaderValue>,
-}
-
-/// What is left to be sent of a request.
-enum Message {
-    /// All of it.
-    New(RequestBody),
-    /// All of it, in the form of HTTP/1; some of the body may have been pulled from its source.
-    Http1(Box<Upload>),
 }
 
 /// Picks an endpoint and counts the exchange on it. This is where it is checked that nobody is sent
@@ -210,90 +179,141 @@ fn lease(
 
 type Answer = (Response<ResponseBody>, Option<(Lease, Stream, bytes::Bytes)>);
 
-/// Sends over whichever connection there is, or else over a new one, in the protocol that the backend
-/// speaks.
+impl Failed {
+    /// Nothing was sent, since there was no connection.
+    fn unconnected(error: ExchangeError, message: Message) -> Self {
+        Self { error, unsent: Some(message), unprocessed: false, reused: false }
+    }
+}
+
 async fn attempt(
-    mut lease: Lease,
+    lease: Lease,
+    backend: &Backend,
     message: Message,
-    head: Head<'_>,
     policy: &Policy,
 ) -> Result<Answer, Failed> {
-    let protocol = head.backend.protocol();
-    // An upgrade is HTTP/1's alone, and what has taken its form cannot be given another.
-    let http1 = protocol == Protocol::Http1
-        || (protocol == Protocol::Auto && (head.upgrade.is_some() || matches!(message, Message::Http1(_))));
-    if !http1 && let Some(connection) = lease.shared() {
-        return attempt_http2(lease, connection, message, head, true).await;
+    match message {
+        Message::Http1(exchange) => attempt_http1(lease, backend, exchange, policy).await,
+        // Boxed, as all that is rare: a future is as large as its largest branch, and is moved whole.
+        Message::Http2(request) => Box::pin(attempt_http2(lease, backend, request, policy)).await,
+        Message::Either(forms) => Box::pin(attempt_either(lease, backend, forms, policy)).await,
     }
-    if matches!(protocol, Protocol::Http1 | Protocol::Auto)
-        && let Some(stream) = lease.take_idle()
-    {
-        return attempt_http1(lease, stream, message, head, true).await;
+}
+
+async fn attempt_http1(
+    mut lease: Lease,
+    backend: &Backend,
+    exchange: Box<http1::Exchange>,
+    policy: &Policy,
+) -> Result<Answer, Failed> {
+    let idle = lease.take_idle();
+    let reused = idle.is_some();
+    let stream = match idle {
+        Some(stream) => stream,
+        None => match Box::pin(dial(&lease, backend, true, policy)).await {
+            Ok((stream, _)) => stream,
+            Err(error) => return Err(Failed::unconnected(error, Message::Http1(exchange))),
+        },
+    };
+    exchange_http1(lease, stream, exchange, reused, policy).await
+}
+
+async fn attempt_http2(
+    lease: Lease,
+    backend: &Backend,
+    request: Box<http::Request<http2::OutgoingBody>>,
+    policy: &Policy,
+) -> Result<Answer, Failed> {
+    if let Some(connection) = lease.shared() {
+        return exchange_http2(lease, connection, request, true).await;
+    }
+    // The others wait for what the first one brings.
+    let endpoint = lease.endpoint().clone();
+    let dialling = endpoint.pool(lease.worker().id(), lease.lane()).dialling().await;
+    if let Some(connection) = lease.shared() {
+        drop(dialling);
+        return exchange_http2(lease, connection, request, true).await;
+    }
+    let opened = match dial(&lease, backend, false, policy).await {
+        Ok((stream, true)) => share_http2(&lease, stream).await,
+        Ok((_, false)) => Err(ExchangeError::Tls(TlsError::Alpn)),
+        Err(error) => Err(error),
+    };
+    drop(dialling);
+    match opened {
+        Ok(connection) => exchange_http2(lease, connection, request, false).await,
+        Err(error) => Err(Failed::unconnected(error, Message::Http2(request))),
+    }
+}
+
+/// Over whichever connection there is, else over a new one in the protocol that the endpoint prefers.
+async fn attempt_either(
+    mut lease: Lease,
+    backend: &Backend,
+    forms: Box<Either>,
+    policy: &Policy,
+) -> Result<Answer, Failed> {
+    if let Some(connection) = lease.shared() {
+        return exchange_http2(lease, connection, forms.http2(), true).await;
+    }
+    if let Some(stream) = lease.take_idle() {
+        return exchange_http1(lease, stream, forms.http1(), true, policy).await;
     }
     let endpoint = lease.endpoint().clone();
     let pool = endpoint.pool(lease.worker().id(), lease.lane());
-    // Where connections are shared, the others wait for what the first one brings.
-    let dialling = match protocol {
-        Protocol::Http1 => None,
-        Protocol::Auto if http1 || !pool.speaks_http2() => None,
-        Protocol::H2c | Protocol::H2 | Protocol::Auto => Some(pool.dialling().await),
-    };
+    let dialling = if pool.speaks_http2() { Some(pool.dialling().await) } else { None };
     if dialling.is_some()
         && let Some(connection) = lease.shared()
     {
         drop(dialling);
-        return attempt_http2(lease, connection, message, head, true).await;
+        return exchange_http2(lease, connection, forms.http2(), true).await;
     }
-    let (stream, http2) = match dial(&lease, head, http1, policy).await {
-        Ok(dialled) => dialled,
-        Err(error) => return Err(Failed { error, unsent: Some(message), reused: false }),
-    };
-    if !http2 {
-        lease.connected();
-        return attempt_http1(lease, stream, message, head, false).await;
-    }
-    match http2::Connection::open(stream, &lease).await {
-        Ok(connection) => {
-            lease.share(connection.clone());
+    let opened = match dial(&lease, backend, false, policy).await {
+        Ok((stream, false)) => {
             drop(dialling);
-            attempt_http2(lease, connection, message, head, false).await
+            return exchange_http1(lease, stream, forms.http1(), false, policy).await;
         }
-        Err(error) => {
-            let error = ExchangeError::Protocol(error.to_string());
-            Err(Failed { error, unsent: Some(message), reused: false })
-        }
+        Ok((stream, true)) => share_http2(&lease, stream).await,
+        Err(error) => Err(error),
+    };
+    drop(dialling);
+    match opened {
+        Ok(connection) => exchange_http2(lease, connection, forms.http2(), false).await,
+        Err(error) => Err(Failed::unconnected(error, Message::Either(forms))),
     }
 }
 
-/// A new connection, and whether it speaks HTTP/2.
+/// A new connection, and whether it speaks HTTP/2; with `http1` it does not.
 async fn dial(
     lease: &Lease,
-    head: Head<'_>,
+    backend: &Backend,
     http1: bool,
     policy: &Policy,
 ) -> Result<(Stream, bool), ExchangeError> {
     let address = lease.endpoint().address();
     let stream = connect(address, policy.connect).await?;
-    match head.backend.connector() {
-        None => Ok((stream, head.backend.protocol() == Protocol::H2c)),
+    match backend.connector() {
+        None => Ok((stream, backend.protocol() == Protocol::H2c)),
         Some(connector) => Ok(connector.handshake(stream, address, http1).await?),
     }
 }
 
-async fn attempt_http1(
-    lease: Lease,
+async fn share_http2(lease: &Lease, stream: Stream) -> Result<http2::Connection, ExchangeError> {
+    let connection = http2::Connection::open(stream, lease).await;
+    let connection = connection.map_err(|error| ExchangeError::Protocol(error.to_string()))?;
+    lease.share(connection.clone());
+    Ok(connection)
+}
+
+async fn exchange_http1(
+    mut lease: Lease,
     stream: Stream,
-    message: Message,
-    head: Head<'_>,
+    mut exchange: Box<http1::Exchange>,
     reused: bool,
+    policy: &Policy,
 ) -> Result<Answer, Failed> {
-    let upload = match message {
-        Message::New(body) => {
-            Box::new(Upload::new(head.parts, head.backend.host(), body, head.length, head.upgrade))
-        }
-        Message::Http1(upload) => upload,
-    };
-    let mut exchange = http1::Exchange::new(lease, stream, head.parts.method.clone(), *upload);
+    lease.connected();
+    exchange.connect(lease, stream, policy.fields);
     let head = match exchange.head().await {
         Ok(head) => head,
         Err(failure) => {
@@ -305,8 +325,8 @@ async fn attempt_http1(
                 http1::Failure::Protocol(error) => (ExchangeError::Protocol(error.to_string()), true),
                 http1::Failure::Request(error) => (ExchangeError::Request(error), true),
             };
-            let unsent = exchange.unsent().map(|upload| Message::Http1(Box::new(upload)));
-            return Err(Failed { error, unsent, reused: reused && !answered });
+            let unsent = exchange.unsent().map(Message::Http1);
+            return Err(Failed { error, unsent, unprocessed: false, reused: reused && !answered });
         }
     };
     let mut response = Response::new(ResponseBody::Empty);
@@ -322,33 +342,20 @@ async fn attempt_http1(
     Ok((response, None))
 }
 
-async fn attempt_http2(
+async fn exchange_http2(
     lease: Lease,
     mut connection: http2::Connection,
-    message: Message,
-    head: Head<'_>,
+    request: Box<http::Request<http2::OutgoingBody>>,
     reused: bool,
 ) -> Result<Answer, Failed> {
-    let failed = |error, unsent| Failed { error, unsent, reused };
-    let Message::New(body) = message else {
-        // A connect failure before has left it in a form that this endpoint does not speak.
-        return Err(failed(ExchangeError::Reset, None));
-    };
-    let scheme = if head.backend.connector().is_some() { "https" } else { "http" };
-    let without_body = body.is_none();
-    let request = http2::request(head.parts, head.backend.host(), body, scheme)
-        .map_err(|error| failed(ExchangeError::Protocol(error.to_string()), None))?;
-    match connection.exchange(lease, request).await {
+    match connection.exchange(lease, *request).await {
         Ok(response) => Ok((response.map(ResponseBody::Http2), None)),
-        Err((error, message)) => {
-            let unsent = match message {
-                Some(request) => Some(request.into_body().into_inner()),
-                // RFC 9113, 8.7: the endpoint says itself that it has not looked at it.
-                None if without_body && http2::is_unprocessed(&error) => Some(None),
-                None => None,
-            };
-            Err(failed(http2_error(&error), unsent.map(Message::New)))
-        }
+        Err((error, message)) => Err(Failed {
+            error: http2_error(&error),
+            unsent: message.map(|request| Message::Http2(Box::new(request))),
+            unprocessed: http2::is_unprocessed(&error),
+            reused,
+        }),
     }
 }
 
@@ -373,6 +380,6 @@ pub fn primary_policy(attempt: Option<Duration>) -> Policy {
         connect: limits::CONNECT,
         attempt,
         attempts: limits::ATTEMPTS,
-        repeat_idempotent: true,
+        fields: true,
     }
 }

@@ -112,6 +112,15 @@ impl Listeners {
         }
     }
 
+    /// The name of each and where it listens, ordered by name.
+    pub(super) fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses: Vec<_> =
+            open.values().map(|open| (open.listener.name.clone(), open.listener.address)).collect();
+        addresses.sort();
+        addresses
+    }
+
     /// Stops accepting.
     pub(super) fn close(&self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Uri, Version, request};
+use http::{HeaderValue, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::body::{BodyError, Chunk, RequestBody, ResponseError};
+use super::message::Head;
 use super::pool::Lease;
 use super::stream::Stream;
 use crate::limits;
@@ -102,11 +103,12 @@ impl Connection {
 
 /// The request of `parts` in HTTP/2's form: the host is the authority, and there is no Host field.
 pub fn request(
-    parts: &request::Parts,
+    head: &Head<'_>,
     host: Option<&HeaderValue>,
     body: RequestBody,
     scheme: &str,
 ) -> Result<Request<OutgoingBody>, http::Error> {
+    let parts = head.parts;
     let host = host.or_else(|| parts.headers.get(http::header::HOST));
     let authority = host.map_or(&b"localhost"[..], HeaderValue::as_bytes);
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -118,6 +120,12 @@ pub fn request(
     *request.headers_mut() = parts.headers.clone();
     for connection_specific in [http::header::HOST, http::header::TRANSFER_ENCODING, http::header::EXPECT] {
         request.headers_mut().remove(connection_specific);
+    }
+    if let Some(name) = head.without {
+        request.headers_mut().remove(name);
+    }
+    if let Some((name, value)) = head.extra {
+        request.headers_mut().insert(name, value.clone());
     }
     Ok(request)
 }
@@ -138,9 +146,9 @@ pub fn is_unprocessed(error: &hyper::Error) -> bool {
 }
 
 impl OutgoingBody {
-    /// The body itself, of a request that came back.
-    pub fn into_inner(self) -> RequestBody {
-        self.0
+    /// `body` as hyper takes it.
+    pub fn new(body: RequestBody) -> Self {
+        Self(body)
     }
 }
 
