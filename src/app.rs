@@ -7,6 +7,7 @@ mod listeners;
 mod reload;
 mod view;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use self::listeners::Listeners;
 use self::reload::Reloader;
 use crate::admin::readiness::Readiness;
-use crate::admin::{Admin, AdminState};
+use crate::admin::{Admin, AdminState, SetLogLevel};
 use crate::config::{self, Configuration};
 use crate::discovery::resolver::ResolverPolicy;
 use crate::discovery::{Discovery, DnsSettings, Settings};
@@ -64,11 +65,30 @@ pub fn run(options: Options) -> Result<(), Unusable> {
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let control = control.map_err(unusable)?;
     control.block_on(async {
-        let running = Running::start(configuration, file, level).await?;
+        let set_level: SetLogLevel =
+            Arc::new(move |text| level.set(text).map_err(|error| error.to_string()));
+        let running = Running::start(configuration, file, set_level).await?;
         running.until_told_to_stop().await;
-        running.drain(options.drain_delay).await;
+        let drained = tokio::select! {
+            drained = running.drain(options.drain_delay) => drained,
+            () = stop_signal() => {
+                tracing::warn!("stopped before everything was drained");
+                false
+            }
+        };
+        if !drained {
+            // Threads that still serve must not hold the process.
+            std::process::exit(0);
+        }
         Ok(())
     })
+}
+
+/// Starts a gateway within a process that goes on: for a program that embeds it, and for tests. It
+/// is told of nothing by signals but SIGHUP. Called on the runtime that the control side is to run on.
+pub async fn start(configuration: Configuration, file: Option<PathBuf>) -> Result<Running, Unusable> {
+    let fixed: SetLogLevel = Arc::new(|_| Err("the log belongs to the process around".into()));
+    Running::start(configuration, file, fixed).await
 }
 
 /// One line about a plan.
@@ -83,8 +103,10 @@ pub fn summary(plan: &Plan) -> String {
 }
 
 /// Everything that runs.
-struct Running {
+pub struct Running {
     gateway: Arc<Gateway>,
+    registry: Arc<Registry>,
+    admin: Option<SocketAddr>,
     workers: Workers,
     listeners: Arc<Listeners>,
     readiness: Readiness,
@@ -96,7 +118,7 @@ impl Running {
     async fn start(
         configuration: Configuration,
         file: Option<PathBuf>,
-        level: logging::LogLevel,
+        set_log_level: SetLogLevel,
     ) -> Result<Self, Unusable> {
         let plan = &configuration.plan;
         for warning in &configuration.warnings {
@@ -131,22 +153,52 @@ impl Running {
         let drain = watch::Sender::new(false);
         let reloader =
             Arc::new(Reloader::new(configuration, file, builder, listeners.clone(), gateway.clone()));
+        let admin_address = admin.as_ref().map(Admin::address);
         if let Some(admin) = admin {
             tracing::info!("admin API on http://{}", admin.address());
             let state = AdminState {
                 metrics,
-                registry,
+                registry: registry.clone(),
                 lanes: view::lanes(gateway.clone()),
                 readiness: readiness.clone(),
                 routes: view::routes(gateway.clone()),
                 configuration: view::configuration(reloader.clone()),
                 drain: drain.clone(),
-                set_log_level: Arc::new(move |text| level.set(text).map_err(|error| error.to_string())),
+                set_log_level,
             };
             tokio::spawn(admin.serve(Arc::new(state)));
         }
         tokio::spawn(reloader.clone().run());
-        Ok(Self { gateway, workers: threads, listeners, readiness, reloader: Some(reloader), drain })
+        Ok(Self {
+            gateway,
+            registry,
+            admin: admin_address,
+            workers: threads,
+            listeners,
+            readiness,
+            reloader: Some(reloader),
+            drain,
+        })
+    }
+
+    /// Where clients connect, with the ports that the system chose, by the listener's name.
+    pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        self.listeners.addresses()
+    }
+
+    /// Where the admin API answers, if it does.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What the data plane shares.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// The backends that are referred to.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     async fn until_told_to_stop(&self) {
@@ -158,8 +210,8 @@ impl Running {
     }
 
     /// Not ready at once; accepting for `delay` more; then in-flight requests, and copies for less
-    /// long. A second signal ends the process at once.
-    async fn drain(self, delay: Duration) {
+    /// long. False when something was still under way then.
+    pub async fn drain(self, delay: Duration) -> bool {
         tracing::info!("draining");
         self.readiness.drain();
         let gateway = self.gateway.clone();
@@ -171,19 +223,15 @@ impl Running {
             self.workers.join();
             drop(self.reloader);
         });
-        tokio::select! {
-            _ = stopped => tracing::info!("drained"),
-            () = stop_signal() => tracing::warn!("stopped before everything was drained"),
+        if stopped.await.is_ok() {
+            tracing::info!("drained");
         }
         let log = gateway.access_log().clone();
         let flushed = tokio::task::spawn_blocking(move || log.flush(Duration::from_secs(1)));
         if !matches!(flushed.await, Ok(true)) {
             tracing::warn!("the end of the access log is lost");
         }
-        if gateway.connections() > 0 {
-            // Threads that still serve must not hold the process.
-            std::process::exit(0);
-        }
+        gateway.connections() == 0
     }
 }
 

@@ -92,6 +92,12 @@ impl Listeners {
         }
     }
 
+    /// Where is listened, by name.
+    pub(super) fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.values().map(|(plan, listener)| (plan.name.clone(), listener.address)).collect()
+    }
+
     /// Stops accepting.
     pub(super) fn close(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
