@@ -16,36 +16,40 @@ pub mod http1;
 pub mod http2;
 mod leaving;
 mod members;
+pub mod message;
 pub mod pool;
 pub mod registry;
 mod replay;
-mod retry;
+pub mod retry;
 pub mod stream;
+pub mod tls;
 
-use std::net::IpAddr;
+use std::num::NonZeroU64;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, Response, StatusCode, request};
+use http::{HeaderValue, Response, StatusCode};
 
 use self::backend::Backend;
-use self::body::{BodyError, RequestBody, ResponseBody};
+use self::body::{BodyError, ResponseBody};
 use self::connect::{ConnectError, connect};
 use self::endpoint::Endpoint;
 use self::http1::head::{Length, NotHttp};
-use self::http1::upload::Upload;
 use self::members::Circumstances;
+use self::message::{Either, Head, Message};
 use self::pool::Lease;
 use self::retry::{Failure, Retries};
 use self::stream::Stream;
+use self::tls::{Connector, TlsError};
 use crate::limits;
-use crate::plan::{HashKey, Protocol, RetryPlan};
+use crate::plan::{HashKey, Protocol, Transport};
 use crate::shard::Lane;
 use crate::worker::Worker;
 
 /// What tells one kind of exchange from another.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy<'route> {
+pub struct Policy {
     /// Whose connections, counts and metrics it uses.
     pub lane: Lane,
     /// To establish a connection.
@@ -54,25 +58,29 @@ pub struct Policy<'route> {
     pub attempt: Option<Duration>,
     /// Endpoints tried before giving up.
     pub attempts: u32,
-    /// Whether a request without a body, whose method may be repeated (RFC 9110, 9.2.2), is sent once
-    /// more when a reused connection closed before any byte of a response.
-    pub repeat_idempotent: bool,
-    /// When it is sent again although something of it was sent.
-    pub retries: Option<&'route RetryPlan>,
+    /// Whether the response's fields are wanted.
+    pub fields: bool,
+    /// What decides where the request goes, for backends that choose by it.
+    pub key: Option<NonZeroU64>,
 }
 
-/// A request to be sent: its head, and a body of a known way to end.
-pub struct Outgoing<'request> {
-    /// Method, target and fields, sanitised.
-    pub parts: &'request request::Parts,
-    /// Body.
-    pub body: RequestBody,
-    /// How the body ends.
-    pub length: Length,
-    /// The protocol that the client asks to switch to.
-    pub upgrade: Option<&'request HeaderValue>,
-    /// Whose it is, for backends that choose by it.
-    pub client: Option<IpAddr>,
+/// How a backend's endpoints are spoken to.
+pub struct Speech {
+    pub(crate) protocol: Protocol,
+    /// The Host that they are sent instead of the client's.
+    pub(crate) host: Option<HeaderValue>,
+    /// What lies between the protocol and the socket.
+    pub(crate) transport: Transport,
+    /// What begins TLS, if they speak it.
+    pub(crate) connector: Option<Connector>,
+}
+
+/// What it takes to send a request again of which something was sent.
+pub struct Again<'request> {
+    /// What it was made of.
+    pub head: Head<'request>,
+    /// When it may be.
+    pub retries: Retries<'request>,
 }
 
 /// A response's head, with a body still to be read.
@@ -94,6 +102,9 @@ pub enum ExchangeError {
     /// No endpoint could be connected to.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// No endpoint could be spoken to by TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No head of a response in time.
     #[error("no response within {0:?}")]
     Timeout(Duration),
@@ -108,45 +119,44 @@ pub enum ExchangeError {
     Request(#[from] BodyError),
 }
 
-/// Sends `outgoing` to one endpoint of `backend` and waits for the head of the response.
+/// Sends `message` to one endpoint of `backend` and waits for the head of the response.
 ///
 /// A connect failure, or a request of which nothing was written, goes on to another endpoint. What
-/// was written is repeated only as `policy` allows, and never to an endpoint that it was sent to.
+/// was written is sent again only by `again`: once when a reused connection closed before any byte of
+/// a response to a request without a body, whose method may be repeated, and beyond that as its route
+/// says, never to an endpoint that it was sent to.
 pub async fn exchange(
     worker: &Arc<Worker>,
     backend: &Backend,
-    outgoing: Outgoing<'_>,
-    policy: &Policy<'_>,
+    mut message: Message,
+    mut again: Option<&mut Again<'_>>,
+    policy: &Policy,
 ) -> Result<Exchanged, ExchangeError> {
-    let Outgoing { parts, body, length, upgrade, client } = outgoing;
-    let seeking = Seeking { worker, backend, lane: policy.lane, parts, client };
-    let idempotent = policy.repeat_idempotent && body.is_none() && parts.method.is_idempotent();
-    let (mut retries, body) = Retries::new(policy.retries, body);
-    if policy.retries.is_some() {
-        backend.budget(worker.id(), policy.lane).earn();
-    }
-    let patience = policy.retries.and_then(|retries| retries.per_try_timeout).or(policy.attempt);
-    let mut message = Message::new(backend.speech(), parts, body, length, upgrade)?;
+    let seeking = Seeking { worker, backend, policy };
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     let (mut repeated, mut removed) = (false, 0);
-    let (mut lease, mut begun) = seeking.lease(&tried)?;
+    if again.as_ref().is_some_and(|again| again.retries.are_planned()) {
+        backend.budget(worker.id(), policy.lane).earn();
+    }
     loop {
+        let (lease, begun) = seeking.lease(&tried)?;
         let endpoint = lease.endpoint().clone();
-        let ended = within(patience, attempt(lease, message, &parts.method, policy)).await;
-        let failure = match &ended {
-            Ok((response, _)) => Some(Failure::Status(response.status())),
-            Err(failed) => Failure::of(&failed.error),
+        // Pinned once: either arm of the match would otherwise have room for it of its own.
+        let attempt = pin!(attempt(lease, backend.speech(), message, policy));
+        let ended = match policy.attempt {
+            Some(patience) => tokio::time::timeout(patience, attempt)
+                .await
+                .unwrap_or_else(|_| Err(Failed::sent(ExchangeError::Timeout(patience)))),
+            None => attempt.await,
         };
-        seeking.met(&endpoint, &ended, failure, begun);
-
+        let failure = seeking.met(&endpoint, &ended, begun);
         let failed = match ended {
             Ok((response, tunnel)) => {
-                if failure.is_some_and(|failure| retries.cover(failure)) {
+                if let Some(again) = again.as_deref_mut().filter(|again| again.retries.cover(failure)) {
                     tried.push(endpoint.clone());
-                    if let Some(next) = seeking.again(&tried) {
+                    if seeking.may_send_again(&tried) {
                         drop((response, tunnel));
-                        (lease, begun) = next;
-                        message = Message::new(backend.speech(), parts, retries.spend(), length, upgrade)?;
+                        message = Message::new(backend.speech(), &again.head, again.retries.spend())?;
                         continue;
                     }
                 }
@@ -156,56 +166,54 @@ pub async fn exchange(
         };
         // A connection that was closed while it was kept says nothing of its endpoint, and one that
         // was removed underway was not asked; a refused one was.
-        if !failed.reused && !failed.removed {
-            tried.push(endpoint);
+        match failed.is_removed() {
+            true => removed += 1,
+            false if failed.reused => {}
+            false => tried.push(endpoint),
         }
-        message = match failed.unsent {
-            Some(unsent) if failed.removed => {
-                removed += 1;
-                if removed > limits::REMOVED_UNDERWAY {
-                    return Err(failed.error);
-                }
-                unsent
-            }
-            Some(unsent) => {
-                if tried.len() as u32 >= retries.endpoints(policy.attempts) {
-                    return Err(failed.error);
-                }
-                unsent
-            }
-            None if idempotent
-                && failed.reused
-                && !repeated
-                && matches!(failed.error, ExchangeError::Reset) =>
-            {
+        let stale = failed.reused && matches!(failed.error, ExchangeError::Reset);
+        let harmless = |head: &Head<'_>| {
+            head.length == Length::None && (failed.unprocessed || (stale && head.is_repeatable()))
+        };
+        message = match (failed.unsent, again.as_deref_mut()) {
+            (Some(unsent), _) => unsent,
+            (None, Some(again)) if !repeated && harmless(&again.head) => {
                 repeated = true;
-                Message::new(backend.speech(), parts, None, length, upgrade)?
+                Message::new(backend.speech(), &again.head, None)?
             }
-            None if failure.is_some_and(|failure| retries.cover(failure)) => {
-                match seeking.again(&tried) {
-                    Some(next) => (lease, begun) = next,
-                    None => return Err(failed.error),
+            (None, Some(again)) if again.retries.cover(failure) => {
+                if !seeking.may_send_again(&tried) {
+                    return Err(failed.error);
                 }
-                message = Message::new(backend.speech(), parts, retries.spend(), length, upgrade)?;
+                message = Message::new(backend.speech(), &again.head, again.retries.spend())?;
                 continue;
             }
-            None => return Err(failed.error),
+            (None, _) => return Err(failed.error),
         };
-        match seeking.lease(&tried) {
-            Ok(next) => (lease, begun) = next,
-            Err(_) => return Err(failed.error),
+        let most = again.as_ref().map_or(policy.attempts, |again| again.retries.endpoints(policy.attempts));
+        let enough = tried.len() as u32 >= most || removed > limits::REMOVED_UNDERWAY;
+        if enough || !seeking.is_somebody_left(&tried) {
+            return Err(failed.error);
         }
         backend.metrics().retried(worker.id(), policy.lane);
     }
+}
+
+/// An endpoint for one exchange in `lane`, which counts there until the lease is dropped: what
+/// [`exchange`] begins with.
+///
+/// # Errors
+/// When there is none.
+pub fn lease(worker: &Arc<Worker>, backend: &Backend, lane: Lane) -> Result<Lease, ExchangeError> {
+    let policy = Policy { lane, ..primary_policy(None) };
+    Seeking { worker, backend, policy: &policy }.lease(&[]).map(|(lease, _)| lease)
 }
 
 /// What an endpoint is sought for.
 struct Seeking<'request> {
     worker: &'request Arc<Worker>,
     backend: &'request Backend,
-    lane: Lane,
-    parts: &'request request::Parts,
-    client: Option<IpAddr>,
+    policy: &'request Policy,
 }
 
 /// An exchange that is counted on its endpoint, and when it began, if anybody wants to know.
@@ -218,11 +226,11 @@ impl Seeking<'_> {
         let metrics = self.backend.metrics();
         loop {
             let set = self.backend.endpoints();
-            let endpoint = set.pick(self.lane, tried, self).ok_or(ExchangeError::NoEndpoints)?;
+            let endpoint = set.pick(self.policy.lane, tried, self).ok_or(ExchangeError::NoEndpoints)?;
             match endpoint.retired() {
                 // The set was swapped between the load and now: pick from the new one.
                 Some(generation) if generation > set.generation() => continue,
-                Some(_) => metrics.sent_to_removed(self.worker.id(), self.lane),
+                Some(_) => metrics.sent_to_removed(self.worker.id(), self.policy.lane),
                 None => {}
             }
             if let Some(delay) = set.first_used() {
@@ -230,7 +238,7 @@ impl Seeking<'_> {
             }
             let ejection = set.policy().ejection.as_ref();
             let timed = ejection.is_some_and(|ejection| ejection.slower_than.is_some());
-            let mut lease = Lease::new(self.worker.clone(), endpoint.clone(), self.lane);
+            let mut lease = Lease::new(self.worker.clone(), endpoint.clone(), self.policy.lane);
             if set.policy().drain.is_some() {
                 lease.expires();
             }
@@ -238,40 +246,52 @@ impl Seeking<'_> {
         }
     }
 
-    /// The same for a request that was sent before, if there is somebody else and the budget lasts.
-    fn again(&self, tried: &[Arc<Endpoint>]) -> Option<Leased> {
-        let leased = self.lease(tried).ok()?;
-        let metrics = self.backend.metrics();
-        if !self.backend.budget(self.worker.id(), self.lane).spend(Instant::now()) {
-            metrics.retry_denied(self.worker.id(), self.lane);
-            return None;
-        }
-        metrics.retried(self.worker.id(), self.lane);
-        Some(leased)
+    #[cold]
+    fn is_somebody_left(&self, tried: &[Arc<Endpoint>]) -> bool {
+        self.backend.endpoints().pick(self.policy.lane, tried, self).is_some()
     }
 
-    /// Takes note of how an attempt ended, for the metrics and for the endpoint.
+    /// Whether there is somebody else and the budget lasts, for a request of which something was sent.
+    #[cold]
+    fn may_send_again(&self, tried: &[Arc<Endpoint>]) -> bool {
+        let metrics = self.backend.metrics();
+        if !self.is_somebody_left(tried) {
+            return false;
+        }
+        let allowed = self.backend.budget(self.worker.id(), self.policy.lane).spend(Instant::now());
+        match allowed {
+            true => metrics.retried(self.worker.id(), self.policy.lane),
+            false => metrics.retry_denied(self.worker.id(), self.policy.lane),
+        }
+        allowed
+    }
+
+    /// Takes note of how an attempt ended, for the metrics and for the endpoint. Says what it was if
+    /// it failed, or may count as failed.
     fn met(
         &self,
         endpoint: &Endpoint,
         ended: &Result<Answer, Failed>,
-        failure: Option<Failure>,
         begun: Option<Instant>,
-    ) {
+    ) -> Option<Failure> {
         let status = ended.as_ref().ok().map(|(response, _)| response.status());
-        let harmless = match ended {
-            Ok((response, _)) => response.status().as_u16() < 400 && begun.is_none(),
-            Err(failed) if failed.removed => return,
-            Err(_) => false,
-        };
-        self.backend.metrics().answered(self.worker.id(), self.lane, status);
-        if harmless {
-            return endpoint.condition().succeeded(self.lane);
+        let metrics = self.backend.metrics();
+        if let Some(status) = status.filter(|status| status.as_u16() < 400 && begun.is_none()) {
+            metrics.answered(self.worker.id(), self.policy.lane, Some(status));
+            endpoint.condition().succeeded(self.policy.lane);
+            return Some(Failure::Status(status));
         }
+        let failure = match ended {
+            Ok(_) => status.map(Failure::Status),
+            Err(failed) if failed.is_removed() => return None,
+            Err(failed) => Failure::of(&failed.error),
+        };
+        metrics.answered(self.worker.id(), self.policy.lane, status);
         let stale = matches!(ended, Err(failed) if failed.reused);
         if let Some(failure) = failure.filter(|_| !stale) {
-            self.backend.met(endpoint, self.lane, failure, begun.map(|begun| begun.elapsed()));
+            self.backend.met(endpoint, self.policy.lane, failure, begun.map(|begun| begun.elapsed()));
         }
+        failure
     }
 }
 
@@ -282,25 +302,17 @@ impl Circumstances for Seeking<'_> {
     }
 
     fn turn(&self) -> u64 {
-        self.backend.turn(self.worker.id(), self.lane)
+        self.backend.turn(self.worker.id(), self.policy.lane)
     }
 
-    fn key(&self, by: &HashKey) -> Option<u64> {
-        balance::hash_of(by, self.parts, self.client)
+    fn key(&self, _: &HashKey) -> Option<u64> {
+        self.policy.key.map(NonZeroU64::get)
     }
 
     #[inline]
     fn load(&self, endpoint: &Endpoint) -> usize {
-        endpoint.pool(self.worker.id(), self.lane).in_flight()
+        endpoint.pool(self.worker.id(), self.policy.lane).in_flight()
     }
-}
-
-/// How a backend's endpoints are spoken to.
-#[derive(Clone)]
-pub(crate) struct Speech {
-    pub(crate) protocol: Protocol,
-    /// The Host that they are sent instead of the client's.
-    pub(crate) host: Option<HeaderValue>,
 }
 
 /// One attempt that came to nothing.
@@ -308,87 +320,166 @@ struct Failed {
     error: ExchangeError,
     /// The request, if nothing of it was sent.
     unsent: Option<Message>,
+    /// The endpoint has said that it did not look at it (RFC 9113, 8.7).
+    unprocessed: bool,
     /// Whether the connection had served another exchange before.
     reused: bool,
-    /// Whether the endpoint was removed before anything could be sent to it.
-    removed: bool,
-}
-
-async fn within(
-    patience: Option<Duration>,
-    attempt: impl Future<Output = Result<Answer, Failed>>,
-) -> Result<Answer, Failed> {
-    let Some(patience) = patience else { return attempt.await };
-    let timeout =
-        Failed { error: ExchangeError::Timeout(patience), unsent: None, reused: false, removed: false };
-    tokio::time::timeout(patience, attempt).await.unwrap_or(Err(timeout))
-}
-
-impl Failed {
-    /// Its endpoint was retired after the pick: nothing new may be sent there.
-    fn removed(message: Message) -> Self {
-        let error = ConnectError::Io(std::io::Error::other("the endpoint was removed"));
-        Self { error: error.into(), unsent: Some(message), reused: false, removed: true }
-    }
-}
-
-/// A request in the form that a backend's protocol takes.
-enum Message {
-    Http1(Box<Upload>),
-    Http2(http::Request<http2::OutgoingBody>),
-}
-
-impl Message {
-    fn new(
-        speech: &Speech,
-        parts: &request::Parts,
-        body: RequestBody,
-        length: Length,
-        upgrade: Option<&HeaderValue>,
-    ) -> Result<Self, ExchangeError> {
-        let host = speech.host.as_ref();
-        Ok(match speech.protocol {
-            Protocol::Http1 => Self::Http1(Box::new(Upload::new(parts, host, body, length, upgrade))),
-            Protocol::H2c => Self::Http2(
-                http2::request(parts, host, body)
-                    .map_err(|error| ExchangeError::Protocol(error.to_string()))?,
-            ),
-        })
-    }
 }
 
 type Answer = (Response<ResponseBody>, Option<(Lease, Stream, bytes::Bytes)>);
 
-async fn attempt(lease: Lease, message: Message, method: &Method, policy: &Policy<'_>) -> Result<Answer, Failed> {
+impl Failed {
+    /// Something of it may have been sent.
+    fn sent(error: ExchangeError) -> Self {
+        Self { error, unsent: None, unprocessed: false, reused: false }
+    }
+
+    /// Whether its endpoint was removed before anything could be sent to it.
+    fn is_removed(&self) -> bool {
+        matches!(self.error, ExchangeError::Connect(ConnectError::Removed))
+    }
+
+    /// Nothing was sent, since there was no connection.
+    fn unconnected(error: ExchangeError, message: Message) -> Self {
+        Self { error, unsent: Some(message), unprocessed: false, reused: false }
+    }
+}
+
+async fn attempt(lease: Lease, speech: &Speech, message: Message, policy: &Policy) -> Result<Answer, Failed> {
     match message {
-        Message::Http1(upload) => attempt_http1(lease, upload, method, policy).await,
-        Message::Http2(request) => attempt_http2(lease, request, policy).await,
+        Message::Http1(exchange) => attempt_http1(lease, speech, exchange, policy).await,
+        // Boxed, as all that is rare: a future is as large as its largest branch, and is moved whole.
+        Message::Http2(request) => Box::pin(attempt_http2(lease, speech, request, policy)).await,
+        Message::Either(forms) => Box::pin(attempt_either(lease, speech, forms, policy)).await,
     }
 }
 
 async fn attempt_http1(
     mut lease: Lease,
-    upload: Box<Upload>,
-    method: &Method,
-    policy: &Policy<'_>,
+    speech: &Speech,
+    exchange: Box<http1::Exchange>,
+    policy: &Policy,
 ) -> Result<Answer, Failed> {
     let idle = lease.take_idle();
     let reused = idle.is_some();
     let stream = match idle {
         Some(stream) => stream,
-        None => match connect(lease.endpoint().address(), policy.connect).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                let unsent = Some(Message::Http1(upload));
-                return Err(Failed { error: error.into(), unsent, reused, removed: false });
-            }
+        None => match Box::pin(dial(&lease, speech, true, policy)).await {
+            Ok((stream, _)) => stream,
+            Err(error) => return Err(Failed::unconnected(error, Message::Http1(exchange))),
         },
     };
-    if lease.endpoint().retired().is_some() {
-        return Err(Failed::removed(Message::Http1(upload)));
+    exchange_http1(lease, stream, exchange, reused, policy).await
+}
+
+async fn attempt_http2(
+    lease: Lease,
+    speech: &Speech,
+    request: Box<http::Request<http2::OutgoingBody>>,
+    policy: &Policy,
+) -> Result<Answer, Failed> {
+    if let Some(connection) = lease.shared() {
+        return exchange_http2(lease, connection, request, true).await;
     }
+    // The others wait for what the first one brings.
+    let endpoint = lease.endpoint().clone();
+    let dialling = endpoint.pool(lease.worker().id(), lease.lane()).dialling().await;
+    if let Some(connection) = lease.shared() {
+        drop(dialling);
+        return exchange_http2(lease, connection, request, true).await;
+    }
+    let opened = match dial(&lease, speech, false, policy).await {
+        Ok((stream, true)) => share_http2(&lease, stream).await,
+        Ok((_, false)) => Err(ExchangeError::Tls(TlsError::Alpn)),
+        Err(error) => Err(error),
+    };
+    drop(dialling);
+    match opened {
+        Ok(connection) => exchange_http2(lease, connection, request, false).await,
+        Err(error) => Err(Failed::unconnected(error, Message::Http2(request))),
+    }
+}
+
+/// Over whichever connection there is, else over a new one in the protocol that the endpoint prefers.
+async fn attempt_either(
+    mut lease: Lease,
+    speech: &Speech,
+    forms: Box<Either>,
+    policy: &Policy,
+) -> Result<Answer, Failed> {
+    if let Some(connection) = lease.shared() {
+        return exchange_http2(lease, connection, forms.http2(), true).await;
+    }
+    if let Some(stream) = lease.take_idle() {
+        return exchange_http1(lease, stream, forms.http1(), true, policy).await;
+    }
+    let endpoint = lease.endpoint().clone();
+    let pool = endpoint.pool(lease.worker().id(), lease.lane());
+    let dialling = if pool.speaks_http2() { Some(pool.dialling().await) } else { None };
+    if dialling.is_some()
+        && let Some(connection) = lease.shared()
+    {
+        drop(dialling);
+        return exchange_http2(lease, connection, forms.http2(), true).await;
+    }
+    let opened = match dial(&lease, speech, false, policy).await {
+        Ok((stream, false)) => {
+            drop(dialling);
+            return exchange_http1(lease, stream, forms.http1(), false, policy).await;
+        }
+        Ok((stream, true)) => share_http2(&lease, stream).await,
+        Err(error) => Err(error),
+    };
+    drop(dialling);
+    match opened {
+        Ok(connection) => exchange_http2(lease, connection, forms.http2(), false).await,
+        Err(error) => Err(Failed::unconnected(error, Message::Either(forms))),
+    }
+}
+
+/// A new connection, and whether it speaks HTTP/2; with `http1` it does not.
+async fn dial(
+    lease: &Lease,
+    speech: &Speech,
+    http1: bool,
+    policy: &Policy,
+) -> Result<(Stream, bool), ExchangeError> {
+    let endpoint = lease.endpoint();
+    // It may have been removed while others dialled, or while we do: then nothing is sent there.
+    let still_there = || match endpoint.retired() {
+        Some(_) => Err(ConnectError::Removed),
+        None => Ok(()),
+    };
+    still_there()?;
+    let address = endpoint.address();
+    let stream = connect(address, policy.connect).await?;
+    still_there()?;
+    match &speech.connector {
+        None => Ok((stream, speech.protocol == Protocol::H2c)),
+        Some(connector) => {
+            let connected = connector.handshake(stream, address, http1).await?;
+            still_there()?;
+            Ok(connected)
+        }
+    }
+}
+
+async fn share_http2(lease: &Lease, stream: Stream) -> Result<http2::Connection, ExchangeError> {
+    let connection = http2::Connection::open(stream, lease).await;
+    let connection = connection.map_err(|error| ExchangeError::Protocol(error.to_string()))?;
+    lease.share(connection.clone());
+    Ok(connection)
+}
+
+async fn exchange_http1(
+    mut lease: Lease,
+    stream: Stream,
+    mut exchange: Box<http1::Exchange>,
+    reused: bool,
+    policy: &Policy,
+) -> Result<Answer, Failed> {
     lease.connected();
-    let mut exchange = http1::Exchange::new(lease, stream, method.clone(), *upload);
+    exchange.connect(lease, stream, policy.fields);
     let head = match exchange.head().await {
         Ok(head) => head,
         Err(failure) => {
@@ -400,8 +491,8 @@ async fn attempt_http1(
                 http1::Failure::Protocol(error) => (ExchangeError::Protocol(error.to_string()), true),
                 http1::Failure::Request(error) => (ExchangeError::Request(error), true),
             };
-            let unsent = exchange.unsent().map(|upload| Message::Http1(Box::new(upload)));
-            return Err(Failed { error, unsent, reused: reused && !answered, removed: false });
+            let unsent = exchange.unsent().map(Message::Http1);
+            return Err(Failed { error, unsent, unprocessed: false, reused: reused && !answered });
         }
     };
     let mut response = Response::new(ResponseBody::Empty);
@@ -417,57 +508,20 @@ async fn attempt_http1(
     Ok((response, None))
 }
 
-async fn attempt_http2(
+async fn exchange_http2(
     lease: Lease,
-    request: http::Request<http2::OutgoingBody>,
-    policy: &Policy<'_>,
+    mut connection: http2::Connection,
+    request: Box<http::Request<http2::OutgoingBody>>,
+    reused: bool,
 ) -> Result<Answer, Failed> {
-    let unsent = |error: ExchangeError, request| Failed {
-        error,
-        unsent: Some(Message::Http2(request)),
-        reused: false,
-        removed: false,
-    };
-    let mut reused = true;
-    let mut connection = match lease.shared() {
-        Some(connection) => connection,
-        None => {
-            let dialling = lease.pool().dialling.lock().await;
-            match lease.shared() {
-                Some(connection) => connection,
-                None => {
-                    // Retired while it waited for its turn, or for the connection.
-                    if lease.endpoint().retired().is_some() {
-                        return Err(Failed::removed(Message::Http2(request)));
-                    }
-                    reused = false;
-                    let stream = match connect(lease.endpoint().address(), policy.connect).await {
-                        Ok(stream) => stream,
-                        Err(error) => return Err(unsent(error.into(), request)),
-                    };
-                    match http2::Connection::open(stream, &lease).await {
-                        Ok(_) if lease.endpoint().retired().is_some() => {
-                            return Err(Failed::removed(Message::Http2(request)));
-                        }
-                        Ok(connection) => {
-                            lease.share(connection.clone());
-                            drop(dialling);
-                            connection
-                        }
-                        Err(error) => {
-                            return Err(unsent(ExchangeError::Protocol(error.to_string()), request));
-                        }
-                    }
-                }
-            }
-        }
-    };
-    match connection.exchange(lease, request).await {
+    match connection.exchange(lease, *request).await {
         Ok(response) => Ok((response.map(ResponseBody::Http2), None)),
-        Err((error, message)) => {
-            let (error, unsent) = (http2_error(&error), message.map(Message::Http2));
-            Err(Failed { error, unsent, reused, removed: false })
-        }
+        Err((error, message)) => Err(Failed {
+            error: http2_error(&error),
+            unsent: message.map(|request| Message::Http2(Box::new(request))),
+            unprocessed: http2::is_unprocessed(&error),
+            reused,
+        }),
     }
 }
 
@@ -486,14 +540,14 @@ fn http2_error(error: &hyper::Error) -> ExchangeError {
 }
 
 /// The policy of requests that a client waits for.
-pub fn primary_policy(attempt: Option<Duration>, retries: Option<&RetryPlan>) -> Policy<'_> {
+pub fn primary_policy(attempt: Option<Duration>) -> Policy {
     Policy {
         lane: Lane::Primary,
         connect: limits::CONNECT,
         attempt,
         attempts: limits::ATTEMPTS,
-        repeat_idempotent: true,
-        retries,
+        fields: true,
+        key: None,
     }
 }
 

@@ -59,7 +59,14 @@ impl Served {
     }
 
     fn backend(&self, name: &str, source: SourceSpec) -> BackendRef {
-        let spec = BackendSpec { name: Arc::from(name), source, protocol: Protocol::Http1, host: None, policy: BackendPolicy::default() };
+        let spec = BackendSpec {
+            name: Arc::from(name),
+            source,
+            protocol: Protocol::Http1,
+            host: None,
+            transport: Default::default(),
+            policy: BackendPolicy::default(),
+        };
         self.registry.reference(&spec)
     }
 
@@ -151,8 +158,7 @@ async fn backends_are_told_with_their_freshness() {
     let mut list = served.get("/backends").await.json();
     let age = list[0]["age_seconds"].take();
     assert!(age.as_f64().unwrap() >= 0.0);
-    let endpoint =
-        |address: &str| json!({ "address": address, "state": "healthy", "ejected": [], "in_flight": 0, "connections": 0 });
+    let endpoint = |address: &str| json!({ "address": address, "state": "healthy", "ejected": [], "in_flight": 0, "connections": 0 });
     assert_eq!(
         list,
         json!([

@@ -13,7 +13,9 @@ use super::error::{Errors, Problem};
 use super::raw::AdminWord;
 use super::units::Percent;
 use crate::discovery::source::SourceSpec;
-use crate::plan::{AccessLogPlan, AdminPlan, BackendPolicy, BackendSpec, Fraction, Plan, RouteAction, WeightedBackend};
+use crate::plan::{
+    AccessLogPlan, AdminPlan, BackendPolicy, BackendSpec, Fraction, Plan, RouteAction, WeightedBackend,
+};
 
 /// The plan that the command line describes: one route for everything.
 ///
@@ -98,7 +100,9 @@ fn pool(urls: &[Url]) -> Vec<BackendSpec> {
     let mut endpoints = Vec::new();
     for url in &distinct {
         match (&url.source, distinct.first()) {
-            (SourceSpec::Static(list), Some(first)) if first.protocol == url.protocol => {
+            (SourceSpec::Static(list), Some(first))
+                if first.protocol == url.protocol && first.transport == url.transport =>
+            {
                 endpoints.extend(list.clone())
             }
             _ => return distinct.into_iter().cloned().map(spec).collect(),
@@ -110,6 +114,7 @@ fn pool(urls: &[Url]) -> Vec<BackendSpec> {
             source: SourceSpec::Static(endpoints),
             protocol: first.protocol,
             host: None,
+            transport: first.transport.clone(),
             policy: BackendPolicy::default(),
         }],
         _ => distinct.into_iter().cloned().map(spec).collect(),
@@ -117,7 +122,14 @@ fn pool(urls: &[Url]) -> Vec<BackendSpec> {
 }
 
 fn spec(url: Url) -> BackendSpec {
-    BackendSpec { name: url.name, source: url.source, protocol: url.protocol, host: None, policy: BackendPolicy::default() }
+    BackendSpec {
+        name: url.name,
+        source: url.source,
+        protocol: url.protocol,
+        host: None,
+        transport: url.transport,
+        policy: BackendPolicy::default(),
+    }
 }
 
 /// Collects what is wrong with flags.

@@ -38,8 +38,7 @@ async fn follow(backend: &WeakBackendRef, spec: SourceSpec, shared: &Shared) {
     let mut source = Source::open(spec, shared);
     let Some(max_age) = backend.upgrade().map(|backend| backend.endpoints().policy().max_age) else { return };
     let max_age = max_age.or(shared.policy.max_age);
-    let policy =
-        ResolverPolicy { confirm_empty: source.confirm_empty(), max_age, ..shared.policy.clone() };
+    let policy = ResolverPolicy { confirm_empty: source.confirm_empty(), max_age, ..shared.policy.clone() };
     let mut resolver = Resolver::new(policy, fastrand::u64(..), Instant::now());
     loop {
         match resolver.step(Instant::now()) {

@@ -3,29 +3,33 @@
 //! Owns the endpoint set in use and how fresh it is. Knows no lane: what traffic does to an endpoint
 //! lives in [`super::endpoint`], per lane.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::IpAddr;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
-use http::HeaderValue;
+use http::{HeaderValue, request};
 use tokio::sync::{Notify, watch};
 
 use super::Speech;
+use super::balance;
 use super::endpoint::Endpoint;
 use super::endpoint_set::EndpointSet;
 use super::leaving::Leaving;
 use super::registry::Signals;
 use super::retry::{Budget, Failure};
+use super::tls::Connector;
 use crate::discovery::source::{EndpointSpec, SourceSpec};
-use crate::plan::{BackendPolicy, BackendSpec, Protocol};
+use crate::plan::{BackendPolicy, BackendSpec, BalancePlan, Protocol, Transport};
 use crate::shard::{Lane, Sharded, WorkerId};
 use crate::telemetry::metrics::BackendMetrics;
 
 /// A named pool of endpoints.
 pub struct Backend {
     name: Arc<str>,
-    speech: Speech,
+    speech: Arc<Speech>,
     workers: usize,
     endpoints: ArcSwap<EndpointSet>,
     source: watch::Sender<SourceSpec>,
@@ -37,6 +41,8 @@ pub struct Backend {
     signals: Arc<Signals>,
     /// Calls for whoever looks after its endpoints' health.
     attention: Arc<Notify>,
+    /// Whether requests have keys that decide where they go.
+    keyed: AtomicBool,
     leaving: Arc<Leaving>,
     /// Picks in turn, and what may be sent again, by lane.
     turns: [Sharded<AtomicU64>; 2],
@@ -69,7 +75,12 @@ impl Backend {
     ) -> Self {
         Self {
             name: spec.name.clone(),
-            speech: Speech { protocol: spec.protocol, host: spec.host.clone() },
+            speech: Arc::new(Speech {
+                protocol: spec.protocol,
+                host: spec.host.clone(),
+                transport: spec.transport.clone(),
+                connector: spec.transport.tls.as_ref().map(|tls| Connector::new(tls, spec.protocol)),
+            }),
             workers,
             endpoints: ArcSwap::from_pointee(EndpointSet::before_any(spec.policy.clone())),
             source: watch::Sender::new(spec.source.clone()),
@@ -79,6 +90,7 @@ impl Backend {
             metrics,
             signals,
             attention: Arc::default(),
+            keyed: AtomicBool::new(is_keyed(&spec.policy)),
             leaving: Arc::default(),
             turns: [Sharded::new(workers), Sharded::new(workers)],
             budgets: [Sharded::new(workers), Sharded::new(workers)],
@@ -98,6 +110,23 @@ impl Backend {
     /// The Host that its endpoints are sent instead of the client's.
     pub fn host(&self) -> Option<&HeaderValue> {
         self.speech.host.as_ref()
+    }
+
+    /// What lies between the protocol and the socket.
+    pub fn transport(&self) -> &Transport {
+        &self.speech.transport
+    }
+
+    /// What begins TLS with its endpoints, if they speak it.
+    pub fn connector(&self) -> Option<&Connector> {
+        self.speech.connector.as_ref()
+    }
+
+    /// Reads its TLS files again. Blocks.
+    pub fn reload_tls(&self) {
+        if let Some(connector) = &self.speech.connector {
+            connector.reload();
+        }
     }
 
     /// Counters of the traffic to it.
@@ -223,6 +252,7 @@ impl Backend {
         }
         let older = current.policy().max_age != policy.max_age;
         let next = current.rebalanced(Arc::new(policy.clone()), Instant::now());
+        self.keyed.store(is_keyed(policy), Ordering::Relaxed);
         self.replace(&mut state, Arc::new(next));
         drop(state);
         if older {
@@ -250,6 +280,17 @@ impl Backend {
         }
     }
 
+    /// What decides where a request goes, if that is up to the request.
+    pub fn key(&self, parts: &request::Parts, client: Option<IpAddr>) -> Option<NonZeroU64> {
+        if !self.keyed.load(Ordering::Relaxed) {
+            return None;
+        }
+        match &self.endpoints().policy().balance {
+            BalancePlan::Consistent(by) => balance::hash_of(by, parts, client).and_then(NonZeroU64::new),
+            BalancePlan::LeastLoad | BalancePlan::RoundRobin | BalancePlan::Random => None,
+        }
+    }
+
     /// Calls whoever looks after its endpoints' health.
     pub(super) fn attention(&self) -> &Arc<Notify> {
         &self.attention
@@ -261,7 +302,7 @@ impl Backend {
     }
 
     /// How its endpoints are spoken to.
-    pub(super) fn speech(&self) -> &Speech {
+    pub fn speech(&self) -> &Arc<Speech> {
         &self.speech
     }
 
@@ -284,7 +325,8 @@ impl Backend {
 
     /// Whether connections of this backend would do for `spec`.
     pub(super) fn speaks_as(&self, spec: &BackendSpec) -> bool {
-        self.speech.protocol == spec.protocol && self.speech.host == spec.host
+        let own = &self.speech;
+        own.protocol == spec.protocol && own.host == spec.host && own.transport == spec.transport
     }
 
     pub(super) fn set_source(&self, source: &SourceSpec) -> bool {
@@ -305,6 +347,10 @@ impl Backend {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_keyed(policy: &BackendPolicy) -> bool {
+    matches!(policy.balance, BalancePlan::Consistent(_))
 }
 
 impl Drop for Backend {

@@ -99,9 +99,9 @@ impl Balance {
     #[cold]
     fn another(&self, count: usize, chance: &impl Chance) -> Option<usize> {
         let redrawn = match self {
-            Self::LeastLoad(draw) | Self::Random(draw) => (0..limits::REDRAWS)
-                .map(|_| draw.index(chance.random()))
-                .find(|index| chance.usable(*index)),
+            Self::LeastLoad(draw) | Self::Random(draw) => {
+                (0..limits::REDRAWS).map(|_| draw.index(chance.random())).find(|index| chance.usable(*index))
+            }
             Self::RoundRobin(_) | Self::Consistent(..) => None,
         };
         redrawn.or_else(|| {

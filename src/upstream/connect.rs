@@ -17,6 +17,9 @@ pub enum ConnectError {
     /// No answer in time.
     #[error("connect: no answer within {0:?}")]
     Timeout(Duration),
+    /// The endpoint was removed before there was a connection.
+    #[error("connect: the endpoint was removed")]
+    Removed,
 }
 
 /// A connection to `address`, within `patience`.

@@ -164,9 +164,8 @@ impl EndpointSet {
 
     fn members(&self, entries: &[Entry], policy: &BackendPolicy, now: Instant) -> [Arc<Members>; 2] {
         let [one, other] = Lane::ALL.map(|lane| Shares::of(entries, policy, lane, now));
-        let make = |shares, lane: Lane| {
-            Arc::new(Members::new(entries, policy, shares, &self.lanes[lane.index()]))
-        };
+        let make =
+            |shares, lane: Lane| Arc::new(Members::new(entries, policy, shares, &self.lanes[lane.index()]));
         let first = make(&one, Lane::ALL[0]);
         let second = if one == other { first.clone() } else { make(&other, Lane::ALL[1]) };
         [first, second]

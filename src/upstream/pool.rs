@@ -28,7 +28,9 @@ pub struct Pool {
     expired: AtomicBool,
     expiry: Arc<Notify>,
     /// One dial at a time for HTTP/2, since the others can share what it brings.
-    pub(super) dialling: tokio::sync::Mutex<()>,
+    dialling: tokio::sync::Mutex<()>,
+    /// Whether the last connection turned out to speak HTTP/2.
+    http2: AtomicBool,
 }
 
 #[derive(Default)]
@@ -63,6 +65,16 @@ impl Pool {
     /// Connections open, idle ones included.
     pub fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether its connections are shared, as far as is known.
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the turn to dial.
+    pub(super) async fn dialling(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.dialling.lock().await
     }
 
     /// Closes idle connections; takes none back from now on. Shared connections end by themselves
@@ -137,7 +149,12 @@ impl Lease {
         &self.endpoint
     }
 
-    pub(super) fn pool(&self) -> &Pool {
+    /// What it is for.
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    fn pool(&self) -> &Pool {
         self.endpoint.pool(self.worker.id(), self.lane)
     }
 
@@ -195,8 +212,9 @@ impl Lease {
 
     /// Shares a new connection with the exchanges to come.
     pub(super) fn share(&self, connection: http2::Connection) {
+        self.pool().http2.store(true, Ordering::Relaxed);
         let mut kept = self.pool().kept();
-        if !kept.closed {
+        if !kept.closed && kept.shared.len() < limits::HTTP2_CONNECTIONS_PER_ENDPOINT {
             kept.shared.push(connection);
             self.pool().open.fetch_add(1, Ordering::Relaxed);
         }

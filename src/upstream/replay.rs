@@ -164,7 +164,10 @@ mod tests {
         Some(Ok(Frame::data(Chunk::free(Bytes::from_static(bytes.as_bytes())))))
     }
 
-    fn replay(frames: impl IntoIterator<Item = Option<Result<Frame<Chunk>, BodyError>>>, most: usize) -> Replay {
+    fn replay(
+        frames: impl IntoIterator<Item = Option<Result<Frame<Chunk>, BodyError>>>,
+        most: usize,
+    ) -> Replay {
         Replay::new(Box::pin(Scripted(frames.into_iter().collect())), most)
     }
 

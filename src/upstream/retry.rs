@@ -14,7 +14,7 @@ use crate::plan::{FailureSet, RetryPlan};
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// No connection.
     Connect,
     /// The connection ended, or what came is not HTTP, before a response.
@@ -29,7 +29,7 @@ impl Failure {
     /// What `error` is for the endpoint; `None` when it says nothing of it.
     pub(super) fn of(error: &ExchangeError) -> Option<Self> {
         match error {
-            ExchangeError::Connect(_) => Some(Self::Connect),
+            ExchangeError::Connect(_) | ExchangeError::Tls(_) => Some(Self::Connect),
             ExchangeError::Reset | ExchangeError::Protocol(_) => Some(Self::Reset),
             ExchangeError::Timeout(_) => Some(Self::Timeout),
             ExchangeError::NoEndpoints | ExchangeError::Request(_) => None,
@@ -47,7 +47,7 @@ impl Failure {
 }
 
 /// One request's right to be sent again.
-pub(super) struct Retries<'route> {
+pub struct Retries<'route> {
     plan: Option<&'route RetryPlan>,
     left: u32,
     body: Kept,
@@ -64,7 +64,7 @@ enum Kept {
 
 impl<'route> Retries<'route> {
     /// The right of a request with this body, and the body as it is to be sent.
-    pub(super) fn new(plan: Option<&'route RetryPlan>, body: RequestBody) -> (Self, RequestBody) {
+    pub fn new(plan: Option<&'route RetryPlan>, body: RequestBody) -> (Self, RequestBody) {
         let (kept, body) = match (plan, body) {
             (_, None) => (Kept::None, None),
             (None, body) => (Kept::Once, body),
@@ -77,19 +77,30 @@ impl<'route> Retries<'route> {
         (Self { plan, left: plan.map_or(0, |plan| plan.attempts), body: kept }, body)
     }
 
+    /// Time for one attempt, where the route allows `default`.
+    pub fn patience(&self, default: Option<Duration>) -> Option<Duration> {
+        self.plan.and_then(|plan| plan.per_try_timeout).or(default)
+    }
+
+    /// Whether it has any beyond what every request has.
+    pub(super) fn are_planned(&self) -> bool {
+        self.plan.is_some()
+    }
+
     /// Most endpoints that it may go to.
     pub(super) fn endpoints(&self, default: u32) -> u32 {
         self.plan.map_or(default, |plan| default.max(plan.attempts.saturating_add(1)))
     }
 
     /// Whether it may be sent again after `failure`, the budget aside.
-    pub(super) fn cover(&self, failure: Failure) -> bool {
-        let whole = match &self.body {
+    pub(super) fn cover(&self, failure: Option<Failure>) -> bool {
+        let (Some(plan), Some(failure)) = (self.plan, failure) else { return false };
+        let whole = || match &self.body {
             Kept::None => true,
             Kept::Replay(replay) => replay.is_whole(),
             Kept::Once => false,
         };
-        self.left > 0 && whole && self.plan.is_some_and(|plan| failure.is_in(&plan.on))
+        self.left > 0 && failure.is_in(&plan.on) && whole()
     }
 
     /// The body for one more attempt; what had it before gets nothing more of it.
@@ -168,14 +179,17 @@ mod tests {
 
     #[test]
     fn a_failure_is_covered_as_the_plan_says() {
-        let on = FailureSet { reset: true, statuses: [502..=504].into_iter().collect(), ..Default::default() };
+        let on =
+            FailureSet { reset: true, statuses: [502..=504].into_iter().collect(), ..Default::default() };
         let plan = RetryPlan { attempts: 1, on, per_try_timeout: None, max_body: 1 };
         let (mut retries, body) = Retries::new(Some(&plan), None);
         assert!(body.is_none());
-        assert!(retries.cover(Failure::Reset) && retries.cover(Failure::Status(StatusCode::BAD_GATEWAY)));
-        assert!(!retries.cover(Failure::Timeout) && !retries.cover(Failure::Status(StatusCode::OK)));
+        let covered = |retries: &Retries<'_>, failure| retries.cover(Some(failure));
+        let status = Failure::Status;
+        assert!(covered(&retries, Failure::Reset) && covered(&retries, status(StatusCode::BAD_GATEWAY)));
+        assert!(!covered(&retries, Failure::Timeout) && !covered(&retries, status(StatusCode::OK)));
         assert!(retries.spend().is_none());
-        assert!(!retries.cover(Failure::Reset), "only as often as the plan says");
-        assert!(!Retries::new(None, None).0.cover(Failure::Reset));
+        assert!(!retries.cover(Some(Failure::Reset)), "only as often as the plan says");
+        assert!(!Retries::new(None, None).0.cover(Some(Failure::Reset)));
     }
 }

@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Request;
+use http::{Method, Request};
 use http_body::{Body, Frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::body::{BodyError, Chunk};
+use super::body::{BodyError, Chunk, RequestBody};
 use super::registry::{BackendRef, Registry};
 use super::*;
 use crate::discovery::source::{EndpointSpec, SourceSpec};
-use crate::plan::{BackendPolicy, BackendSpec, EjectionPlan, FailureSet};
+use crate::plan::{BackendPolicy, BackendSpec, EjectionPlan, FailureSet, RetryPlan};
 use crate::shard::WorkerId;
 use crate::telemetry::metrics::Metrics;
 
@@ -134,15 +134,14 @@ impl Upstream {
             false => request,
         };
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        let outgoing = Outgoing {
-            parts: &parts,
-            length: if body.is_some() { Length::Exact(length as u64) } else { Length::None },
-            body: body.map(|pieces| Box::pin(Pieces(pieces)) as Pin<Box<_>>),
-            upgrade: None,
-            client: None,
-        };
-        let policy = Policy { lane, ..primary_policy(Some(Duration::from_secs(10)), retries) };
-        let exchanged = exchange(&self.worker, &self.backend, outgoing, &policy).await?;
+        let length = if body.is_some() { Length::Exact(length as u64) } else { Length::None };
+        let body: RequestBody = body.map(|pieces| Box::pin(Pieces(pieces)) as Pin<Box<_>>);
+        let (retries, body) = Retries::new(retries, body);
+        let head = Head::new(&parts, length);
+        let message = Message::new(self.backend.speech(), &head, body)?;
+        let policy = Policy { lane, ..primary_policy(Some(Duration::from_secs(10))) };
+        let mut again = Again { head, retries };
+        let exchanged = exchange(&self.worker, &self.backend, message, Some(&mut again), &policy).await?;
         let status = exchanged.response.status().as_u16();
         let mut body = exchanged.response.into_body();
         while let Some(frame) = std::future::poll_fn(|task| Pin::new(&mut body).poll_frame(task)).await {
@@ -163,7 +162,14 @@ impl Upstream {
 
 fn spec(policy: BackendPolicy) -> BackendSpec {
     let source = SourceSpec::Static(Vec::new());
-    BackendSpec { name: "app".into(), source, protocol: Protocol::Http1, host: None, policy }
+    BackendSpec {
+        name: "app".into(),
+        source,
+        protocol: Protocol::Http1,
+        host: None,
+        transport: Default::default(),
+        policy,
+    }
 }
 
 /// An address that nobody listens at.
@@ -379,10 +385,10 @@ async fn what_is_in_flight_with_a_removed_endpoint_has_its_time_and_no_more() {
     let driving = async {
         let request = Request::builder().uri("/").header("host", "a").body(()).unwrap();
         let (parts, ()) = request.into_parts();
-        let outgoing =
-            Outgoing { parts: &parts, body: None, length: Length::None, upgrade: None, client: None };
-        let policy = primary_policy(None, None);
-        let exchanged = exchange(&upstream.worker, &upstream.backend, outgoing, &policy).await.unwrap();
+        let head = Head::new(&parts, Length::None);
+        let message = Message::new(upstream.backend.speech(), &head, None).unwrap();
+        let policy = primary_policy(None);
+        let exchanged = exchange(&upstream.worker, &upstream.backend, message, None, &policy).await.unwrap();
         let mut body = exchanged.response.into_body();
         let mut next = async || std::future::poll_fn(|task| Pin::new(&mut body).poll_frame(task)).await;
         assert_eq!(next().await.unwrap().unwrap().into_data().unwrap(), "half");

@@ -122,10 +122,7 @@ fn ejection(raw: &raw::Ejection, report: &mut Report<'_>) -> EjectionPlan {
     let time = raw.time.as_ref().map_or(default.time, |time| positive(time, report));
     EjectionPlan {
         failures: raw.failures.as_ref().map_or(default.failures, |count| count.value.0),
-        on: raw
-            .on
-            .as_ref()
-            .map_or(default.on, |list| failures(list.items.iter().map(|word| &word.value))),
+        on: raw.on.as_ref().map_or(default.on, |list| failures(list.items.iter().map(|word| &word.value))),
         slower_than: raw.slower_than.as_ref().map(|time| positive(time, report)),
         time,
         longest: raw.longest.as_ref().map_or(default.longest, |time| time.value).max(time),

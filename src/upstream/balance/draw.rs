@@ -64,8 +64,7 @@ impl Weighted {
         let (mut small, mut large): (Vec<usize>, Vec<usize>) =
             (0..count).partition(|index| left[*index] < total);
         while let (Some(little), Some(much)) = (small.pop(), large.last().copied()) {
-            columns[little] =
-                Column { threshold: ((left[little] << 64) / total) as u64, alias: much as u32 };
+            columns[little] = Column { threshold: ((left[little] << 64) / total) as u64, alias: much as u32 };
             left[much] -= total - left[little];
             if left[much] < total {
                 large.pop();

@@ -17,9 +17,10 @@ pub(in crate::upstream) fn hash_of(
     match by {
         HashKey::Header(name) => parts.headers.get(name).map(|value| hash(value.as_bytes())),
         HashKey::Cookie(name) => {
-            let cookies = parts.headers.get_all(COOKIE).iter().flat_map(|field| {
-                field.as_bytes().split(|byte| *byte == b';').map(|pair| pair.trim_ascii())
-            });
+            let cookies =
+                parts.headers.get_all(COOKIE).iter().flat_map(|field| {
+                    field.as_bytes().split(|byte| *byte == b';').map(|pair| pair.trim_ascii())
+                });
             named(cookies, name).map(hash)
         }
         HashKey::Query(name) => {

@@ -20,15 +20,16 @@ use crate::upstream::body::{BodyError, Chunk, RequestBody, ResponseBody};
 use crate::upstream::connect::connect;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::http1::head::Length;
+use crate::upstream::message::{Head, Message};
 use crate::upstream::pool::Lease;
 use crate::upstream::registry::BackendRef;
-use crate::upstream::{Message, Policy, Speech, attempt};
+use crate::upstream::{Policy, Speech, attempt};
 use crate::worker::Worker;
 
 /// Whom to ask.
 pub(super) struct Target {
     address: EndpointAddress,
-    speech: Speech,
+    speech: Arc<Speech>,
 }
 
 impl Target {
@@ -40,7 +41,8 @@ impl Target {
 #[cfg(test)]
 impl Target {
     pub(super) fn to(address: std::net::SocketAddr, protocol: crate::plan::Protocol) -> Self {
-        Self { address: EndpointAddress::Tcp(address), speech: Speech { protocol, host: None } }
+        let speech = Speech { protocol, host: None, transport: Default::default(), connector: None };
+        Self { address: EndpointAddress::Tcp(address), speech: Arc::new(speech) }
     }
 }
 
@@ -89,16 +91,16 @@ async fn ask(
     // Nobody else knows this endpoint: no connection of a request is used, and none is given to one.
     let endpoint = Arc::new(Endpoint::new(target.address.clone(), 1, Instant::now()));
     let lease = Lease::new(worker.clone(), endpoint, Lane::Primary);
-    let message = Message::new(&target.speech, &parts, body, length, None).ok()?;
+    let message = Message::new(&target.speech, &Head::new(&parts, length), body).ok()?;
     let policy = Policy {
         lane: Lane::Primary,
         connect: limits::CONNECT,
         attempt: None,
         attempts: 1,
-        repeat_idempotent: false,
-        retries: None,
+        fields: true,
+        key: None,
     };
-    let (response, _) = Box::pin(attempt(lease, message, &parts.method, &policy)).await.ok()?;
+    let (response, _) = Box::pin(attempt(lease, &target.speech, message, &policy)).await.ok()?;
     let (head, body) = response.into_parts();
     let (body, trailers) = read(body).await?;
     Some(Answer { status: head.status, headers: head.headers, body, trailers })

@@ -32,7 +32,8 @@ use crate::worker::Worker;
 
 fn entries(count: u16, now: Instant) -> Vec<Entry> {
     let address = |port| EndpointAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
-    let entry = |port| Entry { endpoint: Arc::new(Endpoint::new(address(port), 1, now)), weight: 1, zone: None };
+    let entry =
+        |port| Entry { endpoint: Arc::new(Endpoint::new(address(port), 1, now)), weight: 1, zone: None };
     (1..=count).map(entry).collect()
 }
 
@@ -55,7 +56,7 @@ proptest! {
                 let condition = entry.endpoint.condition();
                 match what {
                     0 => condition.succeeded(Lane::Primary),
-                    _ => drop(condition.failed(Lane::Primary)),
+                    _ => _ = condition.failed(Lane::Primary),
                 }
             }
             let review = ejection::review(&entries, Some(&plan), now, || 0.5);
@@ -78,8 +79,8 @@ fn whoever_fails_again_is_out_for_longer_and_whoever_did_well_is_forgiven() {
     let mut now = Instant::now();
     let entries = entries(2, now);
     let condition = entries[0].endpoint.condition();
-    let mut failing = |now: Instant, failures: u32| {
-        (0..failures).for_each(|_| drop(condition.failed(Lane::Mirror)));
+    let failing = |now: Instant, failures: u32| {
+        (0..failures).for_each(|_| _ = condition.failed(Lane::Mirror));
         ejection::review(&entries, Some(&plan), now, || 0.0).next.map(|next| next - now)
     };
     assert_eq!(failing(now, 1), None, "one is not enough");
@@ -106,7 +107,8 @@ fn without_a_plan_everybody_is_taken_back() {
 fn the_first_answer_decides_and_then_only_several_in_a_row() {
     let plan = plan(HealthCheck::Tcp);
     let judged = |answers: &[bool]| {
-        let judgement = answers.iter().fold(Judgement::Unknown, |judgement, answer| judgement.with(*answer, &plan));
+        let judgement =
+            answers.iter().fold(Judgement::Unknown, |judgement, answer| judgement.with(*answer, &plan));
         matches!(judgement, Judgement::Known { healthy: true, .. })
     };
     assert!(!judged(&[false]) && judged(&[true]));

@@ -55,7 +55,8 @@ fn picked(entries: &[Entry], policy: &BackendPolicy, now: Instant) -> Vec<usize>
 #[test]
 fn a_zone_is_left_only_when_nobody_of_it_can_be_used() {
     let now = Instant::now();
-    let entries = [entry(1, Some("a"), now), entry(2, Some("b"), now), entry(3, Some("a"), now), entry(4, None, now)];
+    let entries =
+        [entry(1, Some("a"), now), entry(2, Some("b"), now), entry(3, Some("a"), now), entry(4, None, now)];
     for balance in [
         BalancePlan::LeastLoad,
         BalancePlan::RoundRobin,

@@ -13,7 +13,14 @@ use crate::plan::{BackendPolicy, Protocol};
 
 fn spec(name: &str) -> BackendSpec {
     let source = SourceSpec::Static(Vec::new());
-    BackendSpec { name: name.into(), source, protocol: Protocol::Http1, host: None, policy: BackendPolicy::default() }
+    BackendSpec {
+        name: name.into(),
+        source,
+        protocol: Protocol::Http1,
+        host: None,
+        transport: Default::default(),
+        policy: BackendPolicy::default(),
+    }
 }
 
 fn addresses(backend: &BackendRef) -> Vec<String> {
