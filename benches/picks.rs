@@ -64,7 +64,7 @@ fn publish(criterion: &mut Criterion) {
             .map(|index| backend(&registry, format!("app-{index}"), BalancePlan::LeastLoad))
             .collect();
         let sets = [endpoints(3, false), endpoints(4, false)];
-        live.iter().for_each(|backend| drop(backend.publish(&sets[0], Instant::now())));
+        live.iter().for_each(|backend| _ = backend.publish(&sets[0], Instant::now()));
         let mut turn = 0;
         group.bench_function(BenchmarkId::from_parameter(count), |bench| {
             bench.iter(|| {

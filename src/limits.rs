@@ -106,7 +106,7 @@ pub const RETRIES_PER_SECOND: u32 = 3;
 pub const RETRIES_SAVED: u32 = 100;
 /// Times that a request goes on to another endpoint because the one that it was about to be sent to
 /// was removed. Each takes a new set, so only a source that never rests gets there.
-pub const REMOVED_UNDERWAY: u32 = 16;
+pub const REMOVED_UNDERWAY: u8 = 16;
 /// Failures in a row after which an endpoint is left out.
 pub const EJECTION_FAILURES: u32 = 5;
 /// How long an endpoint is left out, at first and at most.

@@ -132,14 +132,13 @@ pub async fn exchange(
     mut again: Option<&mut Again<'_>>,
     policy: &Policy,
 ) -> Result<Exchanged, ExchangeError> {
-    let seeking = Seeking { worker, backend, policy };
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-    let (mut repeated, mut removed) = (false, 0);
+    let (mut repeated, mut removed) = (false, 0_u8);
     if again.as_ref().is_some_and(|again| again.retries.are_planned()) {
         backend.budget(worker.id(), policy.lane).earn();
     }
     loop {
-        let (lease, begun) = seeking.lease(&tried)?;
+        let (lease, begun) = Seeking::new(worker, backend, policy).lease(&tried)?;
         let endpoint = lease.endpoint().clone();
         // Pinned once: either arm of the match would otherwise have room for it of its own.
         let attempt = pin!(attempt(lease, backend.speech(), message, policy));
@@ -149,12 +148,12 @@ pub async fn exchange(
                 .unwrap_or_else(|_| Err(Failed::sent(ExchangeError::Timeout(patience)))),
             None => attempt.await,
         };
-        let failure = seeking.met(&endpoint, &ended, begun);
+        let failure = Seeking::new(worker, backend, policy).met(&endpoint, &ended, begun);
         let failed = match ended {
             Ok((response, tunnel)) => {
                 if let Some(again) = again.as_deref_mut().filter(|again| again.retries.cover(failure)) {
                     tried.push(endpoint.clone());
-                    if seeking.may_send_again(&tried) {
+                    if Seeking::new(worker, backend, policy).may_send_again(&tried) {
                         drop((response, tunnel));
                         message = Message::new(backend.speech(), &again.head, again.retries.spend())?;
                         continue;
@@ -182,7 +181,7 @@ pub async fn exchange(
                 Message::new(backend.speech(), &again.head, None)?
             }
             (None, Some(again)) if again.retries.cover(failure) => {
-                if !seeking.may_send_again(&tried) {
+                if !Seeking::new(worker, backend, policy).may_send_again(&tried) {
                     return Err(failed.error);
                 }
                 message = Message::new(backend.speech(), &again.head, again.retries.spend())?;
@@ -192,7 +191,7 @@ pub async fn exchange(
         };
         let most = again.as_ref().map_or(policy.attempts, |again| again.retries.endpoints(policy.attempts));
         let enough = tried.len() as u32 >= most || removed > limits::REMOVED_UNDERWAY;
-        if enough || !seeking.is_somebody_left(&tried) {
+        if enough || !Seeking::new(worker, backend, policy).is_somebody_left(&tried) {
             return Err(failed.error);
         }
         backend.metrics().retried(worker.id(), policy.lane);
@@ -206,7 +205,7 @@ pub async fn exchange(
 /// When there is none.
 pub fn lease(worker: &Arc<Worker>, backend: &Backend, lane: Lane) -> Result<Lease, ExchangeError> {
     let policy = Policy { lane, ..primary_policy(None) };
-    Seeking { worker, backend, policy: &policy }.lease(&[]).map(|(lease, _)| lease)
+    Seeking::new(worker, backend, &policy).lease(&[]).map(|(lease, _)| lease)
 }
 
 /// What an endpoint is sought for.
@@ -217,9 +216,14 @@ struct Seeking<'request> {
 }
 
 /// An exchange that is counted on its endpoint, and when it began, if anybody wants to know.
-type Leased = (Lease, Option<Instant>);
+type Leased = (Lease, Option<Box<Instant>>);
 
-impl Seeking<'_> {
+impl<'request> Seeking<'request> {
+    /// Made anew whenever it is wanted: as a variable it would lie in every request's future.
+    fn new(worker: &'request Arc<Worker>, backend: &'request Backend, policy: &'request Policy) -> Self {
+        Self { worker, backend, policy }
+    }
+
     /// Picks an endpoint and counts the exchange on it. This is where it is checked that nobody is
     /// sent to an endpoint that was retired before the pick, apart from the balancer that picked it.
     fn lease(&self, tried: &[Arc<Endpoint>]) -> Result<Leased, ExchangeError> {
@@ -242,7 +246,8 @@ impl Seeking<'_> {
             if set.policy().drain.is_some() {
                 lease.expires();
             }
-            return Ok((lease, timed.then(Instant::now)));
+            // Boxed, since a future has room for it whether or not anybody wants to know.
+            return Ok((lease, timed.then(|| Box::new(Instant::now()))));
         }
     }
 
@@ -272,7 +277,7 @@ impl Seeking<'_> {
         &self,
         endpoint: &Endpoint,
         ended: &Result<Answer, Failed>,
-        begun: Option<Instant>,
+        begun: Option<Box<Instant>>,
     ) -> Option<Failure> {
         let status = ended.as_ref().ok().map(|(response, _)| response.status());
         let metrics = self.backend.metrics();

@@ -12,9 +12,9 @@ use crate::Outcome;
 
 /// One endpoint.
 #[derive(Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     seen: Arc<Seen>,
 }
 
@@ -27,7 +27,7 @@ struct Seen {
 
 impl Endpoint {
     /// Serves until the runtime ends.
-    pub async fn start() -> Outcome<Self> {
+    pub(crate) async fn start() -> Outcome<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let seen =
@@ -42,17 +42,17 @@ impl Endpoint {
     }
 
     /// Forgets its first request.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.seen.first.store(0, Ordering::Relaxed);
     }
 
     /// When its first request came since it was reset.
-    pub fn first(&self) -> Option<Instant> {
+    pub(crate) fn first(&self) -> Option<Instant> {
         self.at(&self.seen.first)
     }
 
     /// When its last request came.
-    pub fn last(&self) -> Option<Instant> {
+    pub(crate) fn last(&self) -> Option<Instant> {
         self.at(&self.seen.last)
     }
 

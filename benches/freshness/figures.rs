@@ -4,24 +4,24 @@ use std::time::Duration;
 
 /// What one run came to. Times count from just before the change is made.
 #[derive(Default)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// To the set in use, for primary and mirror; empty where it cannot be seen from outside.
-    pub published: [Vec<Duration>; 2],
+    pub(crate) published: [Vec<Duration>; 2],
     /// To the first request at the new address.
-    pub first: [Vec<Duration>; 2],
+    pub(crate) first: [Vec<Duration>; 2],
     /// To the last request at the old address.
-    pub last: [Vec<Duration>; 2],
+    pub(crate) last: [Vec<Duration>; 2],
     /// Client requests.
-    pub requests: u64,
+    pub(crate) requests: u64,
     /// Of these, those that were not answered with 200.
-    pub failed: u64,
+    pub(crate) failed: u64,
     /// Requests that were sent to a removed endpoint, as the gateway itself counts them.
-    pub removed: Option<u64>,
+    pub(crate) removed: Option<u64>,
 }
 
 impl Figures {
     /// The head of the table.
-    pub fn heading() {
+    pub(crate) fn heading() {
         println!(
             "{:<24}{:<9}{:>26}{:>26}{:>26}  requests, failed, to removed",
             "median/p99/most, ms", "lane", "published", "first use of the new", "last use of the old"
@@ -29,7 +29,7 @@ impl Figures {
     }
 
     /// One run's lines.
-    pub fn print(&self, name: &str) {
+    pub(crate) fn print(&self, name: &str) {
         for (index, lane) in ["primary", "mirror"].into_iter().enumerate() {
             let [published, first, last] =
                 [&self.published, &self.first, &self.last].map(|times| quantiles(&times[index]));
@@ -43,7 +43,7 @@ impl Figures {
 }
 
 /// Median, 99th percentile and most, in milliseconds.
-pub fn quantiles(times: &[Duration]) -> String {
+pub(crate) fn quantiles(times: &[Duration]) -> String {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     let at = |part: f64| {

@@ -4,8 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mirrorgate::app::Origin;
-use mirrorgate::app::handle::{Handle, start};
+use mirrorgate::app::{Handle, Origin, start};
 use mirrorgate::shard::Lane;
 use mirrorgate::upstream::registry::BackendRef;
 
@@ -17,7 +16,7 @@ use crate::{Outcome, settle};
 const NAMES: [&str; 2] = ["primary", "mirror"];
 
 /// Swaps both files `swaps` times under load.
-pub async fn churn(swaps: usize) -> Outcome<Figures> {
+pub(crate) async fn churn(swaps: usize) -> Outcome<Figures> {
     let folder = tempfile::tempdir()?;
     // For each lane the endpoint in use and the other one.
     let mut pairs = [
@@ -70,12 +69,12 @@ pub async fn churn(swaps: usize) -> Outcome<Figures> {
 }
 
 /// The backend called `name`.
-pub fn backend(gateway: &Handle, name: &str) -> Option<BackendRef> {
+pub(crate) fn backend(gateway: &Handle, name: &str) -> Option<BackendRef> {
     gateway.registry().live().into_iter().find(|backend| &**backend.name() == name)
 }
 
 /// When `endpoint` alone is in use.
-pub async fn published(backend: &BackendRef, endpoint: &Endpoint) -> Outcome<Instant> {
+pub(crate) async fn published(backend: &BackendRef, endpoint: &Endpoint) -> Outcome<Instant> {
     let address = endpoint.address.to_string();
     let in_use = || {
         let set = backend.endpoints();
@@ -87,7 +86,7 @@ pub async fn published(backend: &BackendRef, endpoint: &Endpoint) -> Outcome<Ins
 }
 
 /// When `endpoint` had its first request.
-pub async fn first(endpoint: &Endpoint) -> Outcome<Instant> {
+pub(crate) async fn first(endpoint: &Endpoint) -> Outcome<Instant> {
     for _ in 0..60_000 {
         match endpoint.first() {
             Some(first) => return Ok(first),

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::{CONNECTIONS, RATE};
 
 /// Clients that send until they are stopped.
-pub struct Load {
+pub(crate) struct Load {
     shared: Arc<Shared>,
     clients: JoinSet<()>,
 }
@@ -26,7 +26,7 @@ struct Shared {
 
 impl Load {
     /// Begins to send to `address`.
-    pub fn start(address: SocketAddr) -> Self {
+    pub(crate) fn start(address: SocketAddr) -> Self {
         let shared = Arc::<Shared>::default();
         let mut clients = JoinSet::new();
         for _ in 0..CONNECTIONS {
@@ -36,7 +36,7 @@ impl Load {
     }
 
     /// Stops; tells how many requests there were and how many of them failed.
-    pub async fn stop(mut self) -> (u64, u64) {
+    pub(crate) async fn stop(mut self) -> (u64, u64) {
         self.shared.stop.store(true, Ordering::Relaxed);
         while self.clients.join_next().await.is_some() {}
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);

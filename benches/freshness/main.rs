@@ -18,12 +18,12 @@ use std::time::Duration;
 use figures::Figures;
 
 /// Requests a second, over all connections.
-pub const RATE: u32 = 2000;
+pub(crate) const RATE: u32 = 2000;
 /// Connections of the load.
-pub const CONNECTIONS: usize = 16;
+pub(crate) const CONNECTIONS: usize = 16;
 
 /// A failure is the end of a bench, with a reason.
-pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> Outcome<()> {
     let argument = |name: &str| {
@@ -54,6 +54,6 @@ fn main() -> Outcome<()> {
 }
 
 /// A pause between two changes that lets the last one settle.
-pub async fn settle() {
+pub(crate) async fn settle() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }

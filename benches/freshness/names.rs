@@ -5,8 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use mirrorgate::app::Origin;
-use mirrorgate::app::handle::start;
+use mirrorgate::app::{Origin, start};
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::Outcome;
@@ -20,7 +19,7 @@ type Answers = Arc<Mutex<HashMap<String, Vec<Ipv4Addr>>>>;
 
 /// Changes the answers for a primary's and a mirror's name `changes` times: to other addresses, and
 /// at last to none.
-pub async fn run(changes: usize) -> Outcome<()> {
+pub(crate) async fn run(changes: usize) -> Outcome<()> {
     let answers = Answers::default();
     let server = serve(answers.clone()).await?;
     let folder = tempfile::tempdir()?;
@@ -65,12 +64,8 @@ pub async fn run(changes: usize) -> Outcome<()> {
             };
             let mut revision = backend.revision();
             tokio::time::timeout(Duration::from_secs(30), revision.wait_for(|_| done())).await??;
-            if empty {
-                &mut emptied
-            } else {
-                &mut times
-            }
-            [index].push(begun.elapsed());
+            let all = if empty { &mut emptied } else { &mut times };
+            all[index].push(begun.elapsed());
         }
     }
     println!("\na name's addresses change, TTL {TTL} s: to the set in use (median/p99/most, ms)");

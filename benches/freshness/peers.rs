@@ -4,10 +4,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-use tokio::process::{Child, Command};
 
 use crate::endpoints::Endpoint;
 use crate::figures::Figures;
@@ -32,7 +30,7 @@ struct Peer {
 }
 
 /// All peers, one after the other.
-pub async fn all(folder: &Path, swaps: usize) -> Vec<(&'static str, Outcome<Figures>)> {
+pub(crate) async fn all(folder: &Path, swaps: usize) -> Vec<(&'static str, Outcome<Figures>)> {
     let mut ended = Vec::new();
     for peer in [
         Peer {
@@ -114,7 +112,8 @@ impl Peer {
                 std::fs::rename(at.join(format!(".{name}")), at.join(name))?;
             }
             if let Some(reload) = self.reload {
-                self.run(reload(at))?.wait().await?;
+                let mut reloading = self.run(reload(at))?;
+                tokio::task::block_in_place(|| reloading.0.wait())?;
             }
             for (times, [_, next]) in figures.first.iter_mut().zip(&pairs) {
                 times.push(first(next).await?.saturating_duration_since(begun));
@@ -130,10 +129,31 @@ impl Peer {
         Ok(figures)
     }
 
-    fn run(&self, arguments: Vec<String>) -> Outcome<Child> {
+    fn run(&self, arguments: Vec<String>) -> Outcome<Running> {
         let mut command = Command::new(&self.program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(command.kill_on_drop(true).spawn()?)
+        Ok(Running(command.spawn()?))
+    }
+}
+
+/// A process that ends with this value: asked first, so that its own children end, too.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended already must not be asked: its number may be another's.
+        if matches!(self.0.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        for _ in 0..30 {
+            if matches!(self.0.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

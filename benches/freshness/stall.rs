@@ -18,7 +18,7 @@ const ROUNDS: u32 = 50;
 
 /// Picks without a pause on one thread and publishes on another; then the same without publishing,
 /// to know what the machine itself does.
-pub fn run() {
+pub(crate) fn run() {
     let registry = Registry::new(1, Arc::new(Metrics::new(1)));
     let backend = registry.reference(&BackendSpec {
         name: "app".into(),

@@ -85,7 +85,7 @@ impl Copy {
         let started = Instant::now();
         let answer = Mutex::new(Answer::default());
         let error = {
-            let delivery = pin!(transact(worker, (&mirror, key), message, reader.as_deref(), &answer));
+            let delivery = pin!(transact(worker, &mirror, key, message, reader.as_deref(), &answer));
             let deadline = pin!(deadline(&mirror, reader.as_deref()));
             match select(delivery, deadline).await {
                 Either::Left((result, _)) => result.err(),
@@ -121,7 +121,8 @@ fn message(subject: &Subject<'_>, mirror: &Mirror, body: RequestBody) -> Result<
 
 async fn transact(
     worker: &Arc<Worker>,
-    (mirror, key): (&Mirror, Option<NonZeroU64>),
+    mirror: &Mirror,
+    key: Option<NonZeroU64>,
     message: Result<Message, ExchangeError>,
     reader: Option<&Reader>,
     answer: &Mutex<Answer>,

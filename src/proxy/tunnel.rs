@@ -39,7 +39,7 @@ pub fn asked_for(request: &mut Request<Incoming>) -> Option<Asked> {
 pub fn splice(
     context: &Arc<Context>,
     asked: Asked,
-    (mut lease, mut stream, read): (Lease, Stream, Bytes),
+    (lease, mut stream, read): (Lease, Stream, Bytes),
     headers: &mut HeaderMap,
 ) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

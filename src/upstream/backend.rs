@@ -275,7 +275,7 @@ impl Backend {
             return;
         }
         // Not with each: whoever may not be left out would call all the time.
-        if endpoint.condition().failed(lane) % ejection.failures.max(1) == 0 {
+        if endpoint.condition().failed(lane).is_multiple_of(ejection.failures.max(1)) {
             self.attention.notify_one();
         }
     }

@@ -23,7 +23,7 @@ use self::head::{Length, NotHttp, ResponseHead, read_response};
 use self::upload::{Upload, UploadError};
 use super::body::{BodyError, RequestBody, ResponseError};
 use super::message::Head;
-use super::pool::Lease;
+use super::pool::{Expiry, Lease};
 use super::stream::Stream;
 use crate::limits;
 
@@ -37,6 +37,7 @@ pub struct Exchange {
     decoder: Decoder,
     keep_alive: bool,
     fields: bool,
+    expiry: Expiry,
 }
 
 /// Why there is no response.
@@ -61,6 +62,7 @@ impl Exchange {
             decoder: Decoder::new(Length::None),
             keep_alive: false,
             fields: true,
+            expiry: Expiry::default(),
         })
     }
 
@@ -220,7 +222,7 @@ impl Exchange {
         match &mut self.connection {
             Some((lease, _)) if read.is_pending() => {
                 let gone = || Err(std::io::Error::other("the endpoint was removed"));
-                lease.poll_expired(context).map(|()| gone())
+                lease.poll_expired(&mut self.expiry, context).map(|()| gone())
             }
             _ => read,
         }

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::body::{BodyError, Chunk, RequestBody, ResponseError};
 use super::message::Head;
-use super::pool::Lease;
+use super::pool::{Expiry, Lease};
 use super::stream::Stream;
 use crate::limits;
 
@@ -35,6 +35,7 @@ pub struct OutgoingBody(RequestBody);
 pub struct ResponseBody {
     incoming: Incoming,
     lease: Lease,
+    expiry: Expiry,
     _stream: StreamCount,
 }
 
@@ -97,7 +98,12 @@ impl Connection {
             .map_err(|mut error| (error.take_message(), error))
             .map_err(|(message, error)| (error.into_error(), message))?;
         *response.version_mut() = Version::HTTP_11;
-        Ok(response.map(|incoming| ResponseBody { incoming, lease, _stream: stream }))
+        Ok(response.map(|incoming| ResponseBody {
+            incoming,
+            lease,
+            expiry: Expiry::default(),
+            _stream: stream,
+        }))
     }
 }
 
@@ -182,7 +188,7 @@ impl ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(context);
-        if polled.is_pending() && self.lease.poll_expired(context).is_ready() {
+        if polled.is_pending() && self.lease.poll_expired(&mut self.expiry, context).is_ready() {
             let error = ResponseError::Upstream("the endpoint was removed".to_owned());
             return Poll::Ready(Some(Err(error)));
         }

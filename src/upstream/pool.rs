@@ -52,9 +52,11 @@ pub struct Lease {
     connected: bool,
     /// Whether it ends when its removed endpoint has had its time.
     expires: bool,
-    /// Made once it has to wait for its response.
-    expiry: Option<Pin<Box<OwnedNotified>>>,
 }
+
+/// Waits for the end of a lease; made once there is something to wait for.
+#[derive(Default)]
+pub(super) struct Expiry(Option<Pin<Box<OwnedNotified>>>);
 
 impl Pool {
     /// Exchanges in flight.
@@ -110,7 +112,7 @@ impl Lease {
     /// Counts an exchange with `endpoint` from now on.
     pub(super) fn new(worker: Arc<Worker>, endpoint: Arc<Endpoint>, lane: Lane) -> Self {
         endpoint.pool(worker.id(), lane).in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { worker, endpoint, lane, connected: false, expires: false, expiry: None }
+        Self { worker, endpoint, lane, connected: false, expires: false }
     }
 
     /// Lets it end when its endpoint was removed and has had its time.
@@ -118,15 +120,13 @@ impl Lease {
         self.expires = true;
     }
 
-    /// Ready when it is to be broken off.
-    pub(super) fn poll_expired(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready when it is to be broken off. `expiry` belongs to this lease alone.
+    pub(super) fn poll_expired(&self, expiry: &mut Expiry, context: &mut Context<'_>) -> Poll<()> {
         if !self.expires {
             return Poll::Pending;
         }
-        if self.expiry.is_none() {
-            self.expiry = Some(Box::pin(self.pool().expiry.clone().notified_owned()));
-        }
-        let notified = self.expiry.as_mut().is_some_and(|expiry| expiry.as_mut().poll(context).is_ready());
+        let expiry = expiry.0.get_or_insert_with(|| Box::pin(self.pool().expiry.clone().notified_owned()));
+        let notified = expiry.as_mut().poll(context).is_ready();
         // Looked at last: one that came just before is not missed.
         if notified || self.pool().expired.load(Ordering::Acquire) {
             return Poll::Ready(());
@@ -135,8 +135,9 @@ impl Lease {
     }
 
     /// Resolves when it is to be broken off.
-    pub async fn expired(&mut self) {
-        poll_fn(|context| self.poll_expired(context)).await;
+    pub async fn expired(&self) {
+        let mut expiry = Expiry::default();
+        poll_fn(|context| self.poll_expired(&mut expiry, context)).await;
     }
 
     /// Whose exchange it is.
