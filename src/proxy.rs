@@ -8,6 +8,7 @@ pub mod client_body;
 pub mod connection;
 pub mod deadlines;
 pub mod framing;
+pub mod grpc;
 pub mod proxy_protocol;
 pub mod record;
 pub mod reply;

@@ -4,7 +4,7 @@
 mod route;
 
 pub(super) use route::{
-    HeaderEdits, Mirror, PathChoice, PathRewrite, Redirect, Route, ValueChoice, WeightedBackend,
+    HeaderEdits, Match, Mirror, PathChoice, PathRewrite, Redirect, Route, ValueChoice, WeightedBackend,
 };
 
 use std::net::SocketAddr;

@@ -9,6 +9,7 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::sanitize;
 use crate::limits;
 use crate::upstream::body::{BodyError, Chunk};
 use crate::worker::Worker;
@@ -50,6 +51,11 @@ impl Body for ClientBody {
             Some(Err(_)) => return Poll::Ready(Some(Err(BodyError::ClientGone))),
             Some(Ok(frame)) => frame,
         };
+        let mut frame = frame;
+        if let Some(trailers) = frame.trailers_mut() {
+            // No check of the head has seen them.
+            sanitize::trailers(trailers);
+        }
         let frame = frame.map_data(|bytes| {
             self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             Chunk::free(bytes)

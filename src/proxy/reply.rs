@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::record::Finish;
-use super::sanitize::Refused;
+use super::sanitize::{self, Refused};
 use crate::telemetry::access_log::ResponseFlag as Flag;
 use crate::upstream::ExchangeError;
 use crate::upstream::body::{BodyError, ResponseBody, ResponseError};
@@ -191,14 +191,22 @@ impl Body for ReplyBody {
             reply.finish.broke(Reason { flag: Flag::UpstreamTimeout, details: "request_timeout" });
             return Poll::Ready(Some(Err(ResponseError::Timeout)));
         }
-        let frame = match &mut reply.content {
+        let mut frame = match &mut reply.content {
             Content::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Upstream(body) => Pin::new(body).poll_frame(context),
         };
+        if let Poll::Ready(Some(Ok(frame))) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            sanitize::trailers(trailers);
+        }
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
                 reply.finish.sent(frame.data_ref().map_or(0, Buf::remaining));
+                if let Some(trailers) = frame.trailers_ref() {
+                    reply.finish.fields(trailers);
+                }
                 if reply.is_end_stream() {
                     reply.finish.complete();
                 }

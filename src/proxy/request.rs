@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
+use super::grpc;
 use super::record::Finish;
 use super::reply::{Content, DIRECT, Refusal, ReplyBody, VIA_UPSTREAM};
 use super::sanitize::{self, Authority, Target, TargetForm};
@@ -35,14 +36,22 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
     let mut finish = Finish::begin(&context, &request);
+    let grpc = grpc::is_asked(request.headers());
+    if grpc {
+        finish.grpc();
+    }
     Ok(match answer(&context, request, &mut finish).await {
         Ok((parts, content, deadline)) => {
             Response::from_parts(parts, ReplyBody::new(content, finish, deadline))
         }
         Err(refusal) => {
             let (status, reason, text) = refusal.answer();
-            finish.replied(status, reason);
-            let response = refusal.response(text, status);
+            let response = match grpc {
+                true => grpc::answer(&refusal, status, text),
+                false => refusal.response(text, status),
+            };
+            finish.replied(response.status(), reason);
+            finish.fields(response.headers());
             response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None))
         }
     })
@@ -102,7 +111,11 @@ async fn answer(
     let head = Head { upgrade: upgrade.as_ref(), ..Head::new(&parts, length) };
     let message = Message::new(backend, &head, body).map_err(Refusal::Exchange)?;
     let policy = primary_policy(route.timeouts.backend);
-    let deadline = route.timeouts.request.map(|time| Box::pin(tokio::time::sleep(time)));
+    let patience = match finish.is_grpc() {
+        true => route.timeouts.request.into_iter().chain(grpc::timeout(&parts.headers)).min(),
+        false => route.timeouts.request,
+    };
+    let deadline = patience.map(|time| Box::pin(tokio::time::sleep(time)));
     let exchange = pin!(exchange(context.worker(), backend, message, Some(&head), &policy));
     let (exchanged, deadline) = race(exchange, (copies, &route, finish.facts()), context, deadline).await?;
     let Exchanged { response, endpoint, tunnel } = exchanged;
@@ -115,6 +128,7 @@ async fn answer(
         tunnel::splice(context, asked, through, &mut parts.headers);
     }
     finish.replied(parts.status, VIA_UPSTREAM);
+    finish.fields(&parts.headers);
     Ok((parts, Content::Upstream(body), deadline))
 }
 

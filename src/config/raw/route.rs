@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::config::address::Reference;
 use crate::config::decode::{List, Located, Table, record};
-use crate::config::http_values::{HostName, Name, SchemeWord, Text, UrlPath};
+use crate::config::http_values::{GrpcName, HostName, Name, SchemeWord, Text, UrlPath};
 use crate::config::units::{Percent, Size, Whole};
 use crate::limits;
 use crate::routing::matches::{HostPattern, Pattern};
@@ -53,12 +53,25 @@ record! {
     pub(in crate::config) struct Match {
         /// On the path.
         path: Option<PathChoice>,
+        /// A gRPC service, or one of its methods, instead of a path.
+        grpc: Option<GrpcMatch>,
         /// The method.
         method: Option<Located<Method>>,
         /// On header fields, by name.
         headers: Option<Table<ValueChoice>>,
         /// On parameters of the query, by name.
         query: Option<Table<ValueChoice>>,
+    }
+}
+
+record! {
+    /// gRPC calls.
+    #[schemars(extend("minProperties" = 1))]
+    pub(in crate::config) struct GrpcMatch {
+        /// The service with its package, as shop.v1.Orders; any if absent.
+        service: Option<Located<GrpcName>>,
+        /// The method; any if absent.
+        method: Option<Located<GrpcName>>,
     }
 }
 
