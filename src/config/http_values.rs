@@ -224,7 +224,9 @@ impl Scalar for GrpcName {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.';
         if text.is_empty() || !text.bytes().all(fits) {
             let problem = Problem::new(format!("{text:?} is not a name of gRPC"));
-            return Err(problem.hint("write a service as shop.v1.Orders and a method as Get, without slashes"));
+            return Err(
+                problem.hint("write a service as shop.v1.Orders and a method as Get, without slashes")
+            );
         }
         Ok(Self(text.to_owned()))
     }
@@ -311,6 +313,11 @@ words! {
 words! {
     /// Whether clients must have a certificate.
     pub(super) enum ClientModeWord: "a mode", "require, optional" { Require = "require", Optional = "optional", }
+}
+
+words! {
+    /// By what requests are counted together, but for header fields.
+    pub(super) enum RateWord: "a key", "client, { header: x-user }" { Client = "client", }
 }
 
 words! {

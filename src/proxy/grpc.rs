@@ -25,7 +25,9 @@ const UNAVAILABLE: u16 = 14;
 /// gRPC-Web is not: its clients read HTTP statuses.
 pub fn is_asked(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(CONTENT_TYPE) else { return false };
-    kind.as_bytes().strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
+    kind.as_bytes()
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
 }
 
 /// How long the client waits, as it says itself: up to 8 digits and a unit. `None` when it says

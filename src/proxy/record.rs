@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, Request, StatusCode, Uri, Version, request};
 
+use super::admission::Admitted;
 use super::connection::Context;
 use super::deadlines::RequestInFlight;
 use super::grpc;
@@ -32,6 +33,8 @@ pub struct Finish {
     sent: u64,
     /// `Some` for gRPC: its status, once it is known.
     grpc: Option<Option<u16>>,
+    /// Held, not looked at.
+    admitted: Option<Admitted>,
     /// Kept only while the access log is on.
     facts: Option<Facts>,
 }
@@ -65,6 +68,7 @@ impl Finish {
             received: None,
             sent: 0,
             grpc: None,
+            admitted: None,
             facts,
         }
     }
@@ -93,6 +97,11 @@ impl Finish {
         if let Some(status) = &mut self.grpc {
             *status = grpc::status(fields).or(*status);
         }
+    }
+
+    /// It counts among those in flight.
+    pub fn admitted(&mut self, admitted: Option<Admitted>) {
+        self.admitted = admitted;
     }
 
     /// The route that takes it.

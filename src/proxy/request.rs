@@ -80,6 +80,16 @@ async fn answer(
     let (route, prefix) =
         table.find(&view).map(|(route, prefix)| (route.clone(), prefix)).ok_or(Refusal::NoRoute)?;
     finish.routed(&route);
+    if let Some(rate) = &route.rate {
+        rate.admit(target.client, &parts.headers).map_err(Refusal::TooMany)?;
+    }
+    let most = route.max_body.unwrap_or(u64::MAX);
+    if incoming.size_hint().lower() > most {
+        return Err(Refusal::TooLarge);
+    }
+    let admission = context.gateway().admission();
+    let (admitted, overloaded) = admission.request(table.limits().in_flight).ok_or(Refusal::Overloaded)?;
+    finish.admitted(admitted);
 
     let backends = match &route.action {
         Action::Redirect(redirect) => return redirected(context, redirect, &parts, prefix, finish),
@@ -102,11 +112,13 @@ async fn answer(
             hops: target.copy_hops,
             upgrades: upgraded.is_some(),
             draining: context.gateway().is_draining(),
+            overloaded,
         },
         context.worker(),
     );
     route.metrics.forwarded(context.worker().id());
-    let body = body(context, incoming, length, &copies, finish);
+    let source = ClientBody::new(incoming, finish.received(), most);
+    let body = body(context, source, length, &copies);
     let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
     let head = Head { upgrade: upgrade.as_ref(), ..Head::new(&parts, length) };
     let message = Message::new(backend, &head, body).map_err(Refusal::Exchange)?;
@@ -219,17 +231,10 @@ fn redirected(
 }
 
 /// The body as the primary pulls it, and through it the copies.
-fn body(
-    context: &Context,
-    incoming: Incoming,
-    length: Length,
-    copies: &[Copy],
-    finish: &mut Finish,
-) -> RequestBody {
+fn body(context: &Context, source: ClientBody, length: Length, copies: &[Copy]) -> RequestBody {
     if matches!(length, Length::None | Length::Exact(0)) {
         return None;
     }
-    let source = ClientBody::new(incoming, finish.received());
     let readers: Vec<_> = copies.iter().filter_map(|copy| copy.reader().cloned()).collect();
     let worker = context.worker().clone();
     Some(match readers.is_empty() {

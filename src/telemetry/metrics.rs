@@ -6,8 +6,8 @@
 //! its worker first serves the route and takes 512 bytes: 20 MiB for 10,000 routes, all of them busy
 //! on each of 4 workers.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;

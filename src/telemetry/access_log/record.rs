@@ -112,6 +112,10 @@ pub enum ResponseFlag {
     /// The client does not keep to the protocol.
     DownstreamProtocolError,
     /// The process sheds load.
+    OverloadManager,
+    /// The route takes no more requests now.
+    RateLimited,
+    /// The backend takes no more requests now.
     Overflow,
 }
 
@@ -127,6 +131,8 @@ impl ResponseFlag {
             Self::NoRoute => "NR",
             Self::DownstreamConnectionTermination => "DC",
             Self::DownstreamProtocolError => "DPE",
+            Self::OverloadManager => "OM",
+            Self::RateLimited => "RL",
             Self::Overflow => "UO",
         }
     }
