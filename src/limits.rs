@@ -130,6 +130,10 @@ pub const HEADER_EDITS: usize = 1024;
 pub const MIRROR_IN_FLIGHT: usize = 1024;
 /// How far one copy may lag behind the primary's body.
 pub const MIRROR_LAG: usize = MIB;
+/// Bytes that the primary may pull before the copies' tasks have a turn at their sockets. They share
+/// a thread: without it one turn of the primary could be longer than a copy's lag, and a mirror that
+/// keeps up would be cut for it. Nobody is waited for: the primary goes on in the same round.
+pub const MIRROR_BURST: usize = 128 * KIB;
 /// Bytes that all copies of one worker may pin.
 pub const MIRROR_BYTES_PER_WORKER: usize = 64 * MIB;
 /// From the end of the request to the end of its copy.
