@@ -11,6 +11,7 @@ mod copies;
 mod endpoints;
 mod errors;
 mod forwarding;
+mod hostile;
 mod http2;
 mod process;
 mod uploads;
