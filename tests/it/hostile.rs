@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::harness::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, Fate, Frames, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE,
-    block, frame, get, length,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Fate, Frames, HEADERS, PING, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, block, frame, get, length,
 };
 use crate::harness::{Gateway, PATIENCE, Upstream, gateway, within};
 
@@ -39,12 +39,21 @@ impl Scene {
 
 /// What comes before or after makes two readers see different messages.
 const AMBIGUOUS: &[(&str, &str)] = &[
-    ("CL.TE", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nG"),
+    (
+        "CL.TE",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nG",
+    ),
     ("TE.CL", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n5c\r\n"),
-    ("TE.TE", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n"),
+    (
+        "TE.TE",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n",
+    ),
     ("TE obfuscated", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n"),
     ("TE list", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-    ("TE twice chunked", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+    (
+        "TE twice chunked",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    ),
     ("TE tab", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding:\u{b}chunked\r\n\r\n0\r\n\r\n"),
     ("TE space before colon", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding : chunked\r\n\r\n0\r\n\r\n"),
     ("TE folded", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding:\r\n chunked\r\n\r\n0\r\n\r\n"),
@@ -128,7 +137,9 @@ async fn malformed_chunks_never_look_complete_to_anybody() {
         "5;a=\"\nhello\r\n0\r\n\r\n",
     ] {
         let mut client = scene.gateway.connect().await;
-        client.send(format!("POST /bad HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}")).await;
+        client
+            .send(format!("POST /bad HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"))
+            .await;
         client.send("GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n").await;
         let said = client.closed().await;
         let said = String::from_utf8_lossy(&said);
@@ -189,11 +200,26 @@ async fn malformed_http2_requests_are_refused_one_by_one() {
     // A pseudo-header behind a field, and one that stands twice.
     for fields in [
         &[(":method", "GET"), (":scheme", "http"), ("x", "y"), (":path", "/smuggled"), (":authority", "a")][..],
-        &[(":method", "GET"), (":method", "POST"), (":scheme", "http"), (":path", "/smuggled"), (":authority", "a")],
-        &[(":method", "GET"), (":scheme", "http"), (":path", "/smuggled"), (":path", "/"), (":authority", "a")],
+        &[
+            (":method", "GET"),
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", "/smuggled"),
+            (":authority", "a"),
+        ],
+        &[
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":path", "/smuggled"),
+            (":path", "/"),
+            (":authority", "a"),
+        ],
     ] {
         let fate = Frames::connect(scene.gateway.address).await.ask(1, fields).await;
-        assert!(matches!(fate, Fate::Answered(400..=499, _) | Fate::Reset(1) | Fate::Ended(Some(1))), "{fate:?}");
+        assert!(
+            matches!(fate, Fate::Answered(400..=499, _) | Fate::Reset(1) | Fate::Ended(Some(1))),
+            "{fate:?}"
+        );
     }
     scene.only_good(1).await;
 }
@@ -322,10 +348,8 @@ async fn a_window_of_zero_holds_back_the_backend_and_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_have_deadlines_in_every_phase() {
-    let scene = scene(
-        "limits: { first_byte: 500ms, head_time: 500ms, idle: 500ms, write_stall: 500ms }",
-    )
-    .await;
+    let scene =
+        scene("limits: { first_byte: 500ms, head_time: 500ms, idle: 500ms, write_stall: 500ms }").await;
     // Not a byte.
     let mut silent = scene.gateway.connect().await;
     assert_eq!(silent.closed().await, b"");

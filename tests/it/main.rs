@@ -13,5 +13,7 @@ mod errors;
 mod forwarding;
 mod hostile;
 mod http2;
+mod limits;
 mod process;
+mod tls;
 mod uploads;

@@ -79,7 +79,8 @@ pub fn length(bytes: &mut Vec<u8>, length: usize) {
 
 /// A good GET, but for what is put in its place or added.
 pub fn get<'a>(changes: &[(&'a str, Option<&'a str>)]) -> Vec<(&'a str, &'a str)> {
-    let mut fields = vec![(":method", "GET"), (":scheme", "http"), (":authority", "test"), (":path", "/smuggled")];
+    let mut fields =
+        vec![(":method", "GET"), (":scheme", "http"), (":authority", "test"), (":path", "/smuggled")];
     for (name, value) in changes {
         fields.retain(|(other, _)| other != name);
         fields.extend(value.map(|value| (*name, value)));
@@ -143,7 +144,10 @@ impl Frames {
                     DATA if frame.stream == stream => size += frame.payload.len(),
                     _ => {}
                 }
-                if frame.stream == stream && matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0 {
+                if frame.stream == stream
+                    && matches!(frame.kind, HEADERS | DATA)
+                    && frame.flags & END_STREAM != 0
+                {
                     return Fate::Answered(status.unwrap(), size);
                 }
             }
