@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -72,8 +72,7 @@ fn every_command_of_the_readme_works() {
                     url.strip_prefix("http://127.0.0.1:").and_then(|rest| rest.split_once('/')).unwrap();
                 match port {
                     "9901" => assert_eq!(get(&gateway.admin, path).0, 200, "{line}"),
-                    // Nothing listens where the service should.
-                    "8080" => assert_eq!(get(&gateway.listener, path).0, 502, "{line}"),
+                    "8080" => assert_eq!(get(&gateway.listener, path).0, 200, "{line}"),
                     _ => panic!("nothing in the README listens there: {line}"),
                 }
             }
@@ -147,10 +146,14 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// With free ports instead of those in `arguments`.
+    /// With free ports, and services of ours behind it, instead of those in `arguments`.
     fn start(arguments: &[&str]) -> Self {
-        let arguments =
-            arguments.iter().map(|word| if word.ends_with(":8080") { "127.0.0.1:0" } else { word });
+        let service = service();
+        let arguments = arguments.iter().map(|word| match word {
+            listen if listen.ends_with(":8080") => "127.0.0.1:0",
+            url if url.starts_with("http://") => &service,
+            word => word,
+        });
         let mut command = command();
         command.arg("run").args(arguments).args(["--admin", "127.0.0.1:0"]);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -179,6 +182,21 @@ impl Drop for Gateway {
         // Has ended already, unless a test failed.
         let _ = self.child.kill();
     }
+}
+
+/// The URL of a service that answers 200, on a thread that ends with the process.
+fn service() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = BufReader::new(stream.try_clone().unwrap()).lines();
+            while head.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+        }
+    });
+    url
 }
 
 fn command() -> Command {
