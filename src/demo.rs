@@ -69,7 +69,7 @@ pub fn run(time: Duration) -> Result<(), String> {
     let gateway = control.block_on(app::start(Origin::File(configuration.clone()))).map_err(text)?;
 
     let shown = world.block_on(show(&gateway, (services, fleets), ledger, &configuration, time));
-    control.block_on(gateway.stop());
+    let _all_ended = control.block_on(gateway.stop(Duration::ZERO));
     world.shutdown_background();
     shown
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Origin, Running, Unusable};
+use crate::proxy::Gateway;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::registry::Registry;
 
@@ -52,8 +53,16 @@ impl Handle {
         &self.0.registry
     }
 
-    /// Stops accepting, lets requests and copies under way finish within their deadlines, and ends.
-    pub async fn stop(self) {
-        self.0.drain(Duration::ZERO).await;
+    /// What the data plane's threads share.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.0.gateway
+    }
+
+    /// Goes on accepting for `delay`, then lets requests and copies under way finish within their
+    /// deadlines, and ends. False when something was still under way then.
+    pub async fn stop(self, delay: Duration) -> bool {
+        let gateway = self.0.gateway.clone();
+        self.0.drain(delay).await;
+        gateway.connections() == 0
     }
 }
