@@ -42,7 +42,7 @@ fn end_to_end(criterion: &mut Criterion) {
         group.finish();
     }
     for (_, gateway) in gateways {
-        world.block_on(gateway.stop());
+        world.block_on(gateway.stop(std::time::Duration::ZERO));
     }
 }
 
