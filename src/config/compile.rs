@@ -4,6 +4,7 @@
 mod backends;
 mod endpoints;
 mod filters;
+mod limits;
 mod matches;
 mod mirrors;
 mod policy;
@@ -70,6 +71,7 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
             .map(|server| server.value.0)
             .collect(),
         workers: file.workers.as_ref().map(|workers| workers.value.0 as usize),
+        limits: limits::clients(file.limits.as_ref(), report),
     }
 }
 

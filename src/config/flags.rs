@@ -14,7 +14,8 @@ use super::raw::AdminWord;
 use super::units::Percent;
 use crate::discovery::source::SourceSpec;
 use crate::plan::{
-    AccessLogPlan, AdminPlan, BackendPolicy, BackendSpec, Fraction, Plan, RouteAction, WeightedBackend,
+    AccessLogPlan, AdminPlan, BackendPolicy, BackendSpec, ClientLimits, Fraction, Plan, RouteAction,
+    WeightedBackend,
 };
 
 /// The plan that the command line describes: one route for everything.
@@ -80,6 +81,7 @@ pub fn from_flags(
             via: None,
             name_servers: Vec::new(),
             workers: None,
+            limits: ClientLimits::default(),
         },
         document: json!({
             "listen": listen, "backend": backends, "mirror": mirrors,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backends::BackendTable;
-use super::{Unique, filters, matches, mirrors, policy, unknown};
+use super::{Unique, filters, limits, matches, mirrors, policy, unknown};
 use crate::config::decode::{Located, Report};
 use crate::config::document::At;
 use crate::config::error::Problem;
 use crate::config::raw;
-use crate::plan::{ListenerPlan, RouteAction, RoutePlan, Timeouts, WeightedBackend};
+use crate::plan::{ListenerPlan, RouteAction, RouteLimits, RoutePlan, Timeouts, WeightedBackend};
 use crate::routing::filter::Filters;
 use crate::routing::matches::HostPattern;
 
@@ -25,6 +25,7 @@ pub(in crate::config) fn new_route(name: Arc<str>, action: RouteAction) -> Route
         filters: Filters::default(),
         timeouts: Timeouts::default(),
         retries: None,
+        limits: RouteLimits::default(),
         mirrors: Vec::new(),
     }
 }
@@ -64,6 +65,7 @@ pub(super) fn routes(
         plan.filters = filters::filters(raw, report);
         plan.timeouts = timeouts(raw);
         plan.retries = raw.retries.as_ref().map(|raw| policy::retries(raw, report));
+        plan.limits = raw.limits.as_ref().map(|raw| limits::route(raw, report)).unwrap_or_default();
         plan.mirrors = mirrors::mirrors(raw, backends, report);
         plans.push(plan);
     }

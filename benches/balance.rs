@@ -1,7 +1,7 @@
 //! What it costs to pick an endpoint among few and among many, and to publish one backend's change
 //! beside few and beside many others.
 //!
-//! `cargo bench --bench picks` (`--profile fast` builds sooner).
+//! `cargo bench --bench balance` (`--profile fast` builds sooner).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -76,5 +76,23 @@ fn publish(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pick, publish);
+/// A set of which one endpoint changed.
+fn publish_set(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("publish a set of");
+    for count in [10, 10_000] {
+        let registry = Registry::new(2, Arc::new(Metrics::new(2)));
+        let backend = backend(&registry, "app".to_owned(), BalancePlan::LeastLoad);
+        let sets = [endpoints(count, false), endpoints(count - 1, false)];
+        let mut turn = 0;
+        group.bench_function(BenchmarkId::from_parameter(count), |bench| {
+            bench.iter(|| {
+                turn += 1;
+                backend.publish(&sets[turn % 2], Instant::now())
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, pick, publish, publish_set);
 criterion_main!(benches);
