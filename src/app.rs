@@ -22,6 +22,7 @@ use crate::config::{self, Configuration};
 use crate::discovery::resolver::ResolverPolicy;
 use crate::discovery::{Discovery, DnsSettings, Settings};
 use crate::limits;
+use crate::mirror::supervise::supervise;
 use crate::plan::Plan;
 use crate::proxy::{Gateway, Workers};
 use crate::routing::table::{Builder, RoutingTable};
@@ -126,6 +127,7 @@ impl Running {
 
         let (gateway, threads) =
             Gateway::start(workers, table, metrics.clone(), access_log).map_err(unusable)?;
+        tokio::spawn(supervise(gateway.clone()));
         listeners.open(&gateway, bound);
         tracing::info!(workers, "{}", summary(plan));
         let drain = watch::Sender::new(false);
@@ -138,6 +140,7 @@ impl Running {
                 registry,
                 lanes: view::lanes(gateway.clone()),
                 readiness: readiness.clone(),
+                mirrors: view::mirrors(gateway.clone()),
                 routes: view::routes(gateway.clone()),
                 configuration: view::configuration(reloader.clone()),
                 drain: drain.clone(),

@@ -4,7 +4,8 @@
 mod route;
 
 pub(super) use route::{
-    HeaderEdits, Mirror, PathChoice, PathRewrite, Redirect, Route, ValueChoice, WeightedBackend,
+    HeaderEdits, Match, Mirror, PathChoice, PathRewrite, Ramp, Redirect, Route, Stop, ValueChoice,
+    WeightedBackend,
 };
 
 use std::net::SocketAddr;

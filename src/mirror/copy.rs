@@ -3,19 +3,20 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use futures_util::future::{Either, select};
-use http::header::EXPECT;
-use http::{HeaderName, HeaderValue, Request, StatusCode, request};
+use http::{StatusCode, request};
 use http_body::Body;
 
 use super::budget::Permit;
 use super::outcome::Outcome;
+use super::pair::Pair;
 use super::tee::{End, Reader};
-use super::{Mirror, Subject};
+use super::{Mirror, Subject, head};
 use crate::limits;
+use crate::plan::Oversize;
 use crate::shard::Lane;
 use crate::upstream::body::ResponseBody;
 use crate::upstream::endpoint::Endpoint;
@@ -23,12 +24,9 @@ use crate::upstream::http1::head::Length;
 use crate::upstream::{ExchangeError, Outgoing, Policy, exchange};
 use crate::worker::Worker;
 
-/// By which a gateway knows a copy; its value counts the hops.
-pub const MARKER: HeaderName = HeaderName::from_static("x-mirrorgate-copy");
-
 /// One copy that was admitted.
 pub struct Copy {
-    mirror: Arc<Mirror>,
+    pair: Arc<Pair>,
     permit: Permit,
     parts: request::Parts,
     length: Length,
@@ -60,10 +58,19 @@ impl Copy {
         mirror: Arc<Mirror>,
         permit: Permit,
         subject: &Subject<'_>,
-        reader: Option<Arc<Reader>>,
+        started: Instant,
+        worker: &Worker,
     ) -> Self {
-        let parts = head(subject.parts, &mirror, subject.hops);
-        Self { mirror, permit, parts, length: subject.length, reader }
+        let mut parts = head::copied(subject, &mirror.edits, &mirror.guard, worker.random());
+        let mut length = subject.length;
+        let mut reader = None;
+        if mirror.on_oversize == Oversize::HeadersOnly && mirror.is_oversize(length) {
+            length = head::without_body(&mut parts, length);
+            mirror.budget.metrics().omitted_body(worker.id());
+        } else {
+            reader = mirror.reader(subject, worker);
+        }
+        Self { pair: Pair::new(mirror, started), permit, parts, length, reader }
     }
 
     /// Where the request's body is to be offered, if it has one.
@@ -73,60 +80,73 @@ impl Copy {
 
     /// Whom it goes to.
     pub fn mirror(&self) -> &Arc<Mirror> {
-        &self.mirror
+        self.pair.mirror()
+    }
+
+    /// What its answer is compared in.
+    pub fn pair(&self) -> &Arc<Pair> {
+        &self.pair
     }
 
     /// Sends it and reads the answer, which is thrown away.
     pub async fn deliver(self, worker: &Arc<Worker>) -> Delivery {
-        let Self { mirror, permit, parts, length, reader } = self;
+        let Self { pair, permit, parts, length, reader } = self;
+        let mirror = pair.mirror();
         let started = Instant::now();
         let answer = Mutex::new(Answer::default());
         let error = {
             let body = reader.as_ref().map(|reader| Box::pin(reader.body()) as Pin<Box<_>>);
             let outgoing =
                 Outgoing { parts: &parts, body: body.map(|body| body as _), length, upgrade: None };
-            let delivery = pin!(transact(worker, &mirror, outgoing, reader.as_deref(), &answer));
-            let deadline = pin!(deadline(&mirror, reader.as_deref()));
+            let delivery = pin!(transact(worker, &pair, outgoing, reader.as_deref(), &answer));
+            let deadline = pin!(deadline(mirror, reader.as_deref(), &answer));
             match select(delivery, deadline).await {
                 Either::Left((result, _)) => result.err(),
-                Either::Right(_) => Some(ExchangeError::Timeout(mirror.timeout)),
+                Either::Right((passed, _)) => Some(ExchangeError::Timeout(passed)),
             }
         };
         let Answer { status, endpoint } = answer.into_inner().unwrap_or_else(PoisonError::into_inner);
         let outcome = outcome(error.as_ref(), status, reader.as_deref().and_then(Reader::ended));
         permit.end(outcome);
+        if outcome != Outcome::Delivered {
+            tell(mirror, outcome, error.as_ref());
+        }
         Delivery { outcome, status, endpoint, error: error.map(|error| error.to_string()), started }
     }
 }
 
-/// What the primary gets, without what is meant for it alone, with the mirror's edits and the marker.
-fn head(parts: &request::Parts, mirror: &Mirror, hops: Option<u32>) -> request::Parts {
-    let (mut copy, ()) = Request::new(()).into_parts();
-    (copy.method, copy.uri, copy.version) = (parts.method.clone(), parts.uri.clone(), parts.version);
-    copy.headers = parts.headers.clone();
-    if copy.headers.contains_key(EXPECT) {
-        copy.headers.remove(EXPECT);
+/// One line for many, with how many it stands for.
+fn tell(mirror: &Mirror, outcome: Outcome, error: Option<&ExchangeError>) {
+    if let Some(suppressed) = mirror.budget.log_failure() {
+        let error = error.map(ToString::to_string);
+        tracing::warn!(
+            route = &*mirror.route,
+            mirror = &**mirror.backend.name(),
+            outcome = outcome.as_str(),
+            error,
+            suppressed,
+            "a copy was not delivered"
+        );
     }
-    mirror.headers.apply(&mut copy.headers);
-    copy.headers.insert(MARKER, HeaderValue::from(hops.unwrap_or(0) + 1));
-    copy
 }
 
 async fn transact(
     worker: &Arc<Worker>,
-    mirror: &Mirror,
+    pair: &Pair,
     outgoing: Outgoing<'_>,
     reader: Option<&Reader>,
     answer: &Mutex<Answer>,
 ) -> Result<(), ExchangeError> {
+    let mirror = pair.mirror();
     let policy = Policy {
         lane: Lane::Mirror,
-        connect: limits::CONNECT,
+        connect: connect_patience(mirror),
         attempt: None,
         attempts: limits::ATTEMPTS,
         repeat_idempotent: false,
     };
     let exchanged = exchange(worker, &mirror.backend, outgoing, &policy).await?;
+    pair.answered(Lane::Mirror, exchanged.response.status(), worker.id());
     if let Ok(mut answer) = answer.lock() {
         answer.status = Some(exchanged.response.status());
         answer.endpoint = Some(exchanged.endpoint);
@@ -149,12 +169,29 @@ async fn throw_away(mut body: ResponseBody) {
     }
 }
 
+/// For one endpoint: so that all that are tried fail before the copy's own time is over, and what
+/// cannot be connected to is called that and opens the breaker.
+fn connect_patience(mirror: &Mirror) -> Duration {
+    let tried = (mirror.backend.endpoints().len() as u32).clamp(1, limits::ATTEMPTS);
+    mirror.timeouts.connect.min(mirror.timeouts.total * 3 / (4 * tried))
+}
+
 /// The mirror's time runs from the end of the request: a slow client is not the mirror's fault.
-async fn deadline(mirror: &Mirror, reader: Option<&Reader>) {
+async fn deadline(mirror: &Mirror, reader: Option<&Reader>, answer: &Mutex<Answer>) -> Duration {
     if let Some(reader) = reader {
         poll_fn(|context| reader.poll_ended(context)).await;
     }
-    tokio::time::sleep(mirror.timeout).await;
+    let total = mirror.timeouts.total;
+    let mut left = total;
+    if let Some(first_byte) = mirror.timeouts.first_byte.filter(|first_byte| *first_byte < total) {
+        tokio::time::sleep(first_byte).await;
+        if answer.lock().is_ok_and(|answer| answer.status.is_none()) {
+            return first_byte;
+        }
+        left = total - first_byte;
+    }
+    tokio::time::sleep(left).await;
+    total
 }
 
 fn outcome(error: Option<&ExchangeError>, status: Option<StatusCode>, ended: Option<End>) -> Outcome {

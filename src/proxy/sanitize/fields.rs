@@ -9,7 +9,7 @@ const HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings
 /// Never removed because `Connection` names them: without them the message would have another
 /// framing or target than it was checked for, or a client could take from the proxies in front what
 /// they say of it.
-const NOT_REMOVABLE: [&str; 11] = [
+const NOT_REMOVABLE: [&str; 12] = [
     "content-length",
     "transfer-encoding",
     "host",
@@ -21,10 +21,11 @@ const NOT_REMOVABLE: [&str; 11] = [
     "x-forwarded-host",
     "x-request-id",
     "x-mirrorgate-copy",
+    "x-mirrorgate-token",
 ];
 
 /// Never accepted in a trailer section, where no check of the head has seen them (RFC 9110 6.5.1).
-const NOT_IN_TRAILERS: [&str; 33] = [
+const NOT_IN_TRAILERS: [&str; 34] = [
     // Framing and hops.
     "connection",
     "content-length",
@@ -43,6 +44,7 @@ const NOT_IN_TRAILERS: [&str; 33] = [
     "x-forwarded-host",
     "x-forwarded-proto",
     "x-mirrorgate-copy",
+    "x-mirrorgate-token",
     "x-request-id",
     "x-real-ip",
     // Authentication.
@@ -76,6 +78,7 @@ pub(super) struct Survey {
     pub(super) forwarded_host: bool,
     pub(super) request_ids: u32,
     pub(super) copy_marker: bool,
+    pub(super) copy_token: bool,
     pub(super) transfer_encoding: bool,
     connection: bool,
     /// Values of `Connection` that say more than `close` or `keep-alive`.
@@ -132,6 +135,7 @@ impl Survey {
             "x-forwarded-host" => self.forwarded_host = true,
             "x-request-id" => self.request_ids += 1,
             "x-mirrorgate-copy" => self.copy_marker = true,
+            "x-mirrorgate-token" => self.copy_token = true,
             "keep-alive" => self.hop_by_hop |= 1,
             "proxy-connection" => self.hop_by_hop |= 2,
             "http2-settings" => self.hop_by_hop |= 4,
