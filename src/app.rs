@@ -3,17 +3,21 @@
 //! The control runtime (discovery, reload, admin API, signals) and the workers are apart: no scrape
 //! and no large endpoint list ever stands in front of a request.
 
+mod handle;
 mod listeners;
 mod reload;
 mod view;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+pub use self::handle::{Handle, start};
 use self::listeners::Listeners;
 use self::reload::Reloader;
 use crate::admin::readiness::Readiness;
@@ -46,8 +50,17 @@ pub struct Options {
 pub enum Origin {
     /// A file, which is watched.
     File(PathBuf),
-    /// The command line.
+    /// The command line, or a program.
     Flags(Box<Configuration>),
+}
+
+impl Origin {
+    fn load(self) -> Result<(Configuration, Option<PathBuf>), Unusable> {
+        match self {
+            Self::File(file) => Ok((config::load(&file).map_err(unusable)?, Some(file))),
+            Self::Flags(configuration) => Ok((*configuration, None)),
+        }
+    }
 }
 
 /// Why the process cannot run; each line is for people.
@@ -58,16 +71,25 @@ pub struct Unusable(pub String);
 /// Runs until SIGTERM or SIGINT, and drains.
 pub fn run(options: Options) -> Result<(), Unusable> {
     let level = logging::start(options.log.as_deref()).map_err(unusable)?;
-    let (configuration, file) = match options.origin {
-        Origin::File(file) => (config::load(&file).map_err(unusable)?, Some(file)),
-        Origin::Flags(configuration) => (*configuration, None),
-    };
+    let (configuration, file) = options.origin.load()?;
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let control = control.map_err(unusable)?;
     control.block_on(async {
-        let running = Running::start(configuration, file, level).await?;
+        let running = Running::start(configuration, file, Some(level)).await?;
         running.until_told_to_stop().await;
-        running.drain(options.drain_delay).await;
+        let gateway = running.gateway.clone();
+        let drained = tokio::select! {
+            () = running.drain(options.drain_delay) => true,
+            () = stop_signal() => false,
+        };
+        if !drained {
+            tracing::warn!("stopped before everything was drained");
+            flush(&gateway).await;
+        }
+        if !drained || gateway.connections() > 0 {
+            // Threads that still serve must not hold the process.
+            std::process::exit(0);
+        }
         Ok(())
     })
 }
@@ -89,15 +111,18 @@ struct Running {
     workers: Workers,
     listeners: Arc<Listeners>,
     readiness: Readiness,
-    reloader: Option<Arc<Reloader>>,
+    registry: Arc<Registry>,
+    admin: Option<SocketAddr>,
     drain: watch::Sender<bool>,
+    /// The control side; ends when this is dropped.
+    tasks: JoinSet<()>,
 }
 
 impl Running {
     async fn start(
         configuration: Configuration,
         file: Option<PathBuf>,
-        level: logging::LogLevel,
+        level: Option<logging::LogLevel>,
     ) -> Result<Self, Unusable> {
         let plan = &configuration.plan;
         for warning in &configuration.warnings {
@@ -121,8 +146,9 @@ impl Running {
         let table = builder.build(plan);
         let readiness = Readiness::new();
         let answered = wait_for_primaries(&table, &readiness);
-        tokio::spawn(Discovery::new(settings()).run(registry.clone()));
-        tokio::spawn(reap(registry.clone()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Discovery::new(settings()).run(registry.clone()));
+        tasks.spawn(reap(registry.clone()));
         first_answers(answered).await;
 
         let (gateway, threads) =
@@ -133,23 +159,36 @@ impl Running {
         let drain = watch::Sender::new(false);
         let reloader =
             Arc::new(Reloader::new(configuration, file, builder, listeners.clone(), gateway.clone()));
+        let admin_address = admin.as_ref().map(Admin::address);
         if let Some(admin) = admin {
             tracing::info!("admin API on http://{}", admin.address());
             let state = AdminState {
                 metrics,
-                registry,
+                registry: registry.clone(),
                 lanes: view::lanes(gateway.clone()),
                 readiness: readiness.clone(),
                 mirrors: view::mirrors(gateway.clone()),
                 routes: view::routes(gateway.clone()),
                 configuration: view::configuration(reloader.clone()),
                 drain: drain.clone(),
-                set_log_level: Arc::new(move |text| level.set(text).map_err(|error| error.to_string())),
+                set_log_level: Arc::new(move |text| match &level {
+                    Some(level) => level.set(text).map_err(|error| error.to_string()),
+                    None => Err("the log belongs to the program around the gateway".to_owned()),
+                }),
             };
-            tokio::spawn(admin.serve(Arc::new(state)));
+            tasks.spawn(admin.serve(Arc::new(state)));
         }
-        tokio::spawn(reloader.clone().run());
-        Ok(Self { gateway, workers: threads, listeners, readiness, reloader: Some(reloader), drain })
+        tasks.spawn(reloader.run());
+        Ok(Self {
+            gateway,
+            workers: threads,
+            listeners,
+            readiness,
+            registry,
+            admin: admin_address,
+            drain,
+            tasks,
+        })
     }
 
     async fn until_told_to_stop(&self) {
@@ -161,32 +200,29 @@ impl Running {
     }
 
     /// Not ready at once; accepting for `delay` more; then in-flight requests, and copies for less
-    /// long. A second signal ends the process at once.
+    /// long.
     async fn drain(self, delay: Duration) {
+        let Self { gateway, workers, listeners, readiness, tasks, .. } = self;
         tracing::info!("draining");
-        self.readiness.drain();
-        let gateway = self.gateway.clone();
-        let stopped = tokio::task::spawn_blocking(move || {
-            std::thread::sleep(delay);
-            self.listeners.close();
-            self.gateway.drain();
-            self.gateway.stop(limits::DRAIN, limits::DRAIN_COPIES);
-            self.workers.join();
-            drop(self.reloader);
-        });
-        tokio::select! {
-            _ = stopped => tracing::info!("drained"),
-            () = stop_signal() => tracing::warn!("stopped before everything was drained"),
-        }
-        let log = gateway.access_log().clone();
-        let flushed = tokio::task::spawn_blocking(move || log.flush(Duration::from_secs(1)));
-        if !matches!(flushed.await, Ok(true)) {
-            tracing::warn!("the end of the access log is lost");
-        }
-        if gateway.connections() > 0 {
-            // Threads that still serve must not hold the process.
-            std::process::exit(0);
-        }
+        readiness.drain();
+        tokio::time::sleep(delay).await;
+        listeners.close();
+        gateway.drain();
+        gateway.stop(limits::DRAIN, limits::DRAIN_COPIES);
+        // A worker that panicked has said so.
+        let _joined = tokio::task::spawn_blocking(move || workers.join()).await;
+        flush(&gateway).await;
+        tracing::info!("drained");
+        drop(tasks);
+    }
+}
+
+/// Gives the access log a moment to write what is left.
+async fn flush(gateway: &Gateway) {
+    let log = gateway.access_log().clone();
+    let flushed = tokio::task::spawn_blocking(move || log.flush(Duration::from_secs(1)));
+    if !matches!(flushed.await, Ok(true)) {
+        tracing::warn!("the end of the access log is lost");
     }
 }
 
@@ -262,7 +298,8 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-async fn stop_signal() {
+/// Resolves when the process is told to stop.
+pub(crate) async fn stop_signal() {
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {

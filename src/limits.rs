@@ -220,3 +220,14 @@ pub const ADMIN_FORM_BYTES: usize = 4 * KIB;
 pub const ADMIN_TOKEN_BYTES: u64 = 4 * KIB as u64;
 /// Pause after an error of the admin listener's `accept`.
 pub const ADMIN_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// ---- demo ---------------------------------------------------------------------------------------
+
+/// Clients, each with one connection and one request at a time.
+pub const DEMO_CLIENTS: u64 = 16;
+/// Requests a second that they send together.
+pub const DEMO_REQUESTS_PER_SECOND: u32 = 400;
+/// Requests whose copies are still waited for, to compare the two.
+pub const DEMO_LEDGER: usize = 16 * 1024;
+/// Connections to one endpoint of an embedded service.
+pub const DEMO_CONNECTIONS: usize = 1024;

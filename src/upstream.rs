@@ -12,25 +12,26 @@ pub mod endpoint;
 pub mod endpoint_set;
 pub mod http1;
 pub mod http2;
+pub mod message;
 pub mod pool;
 pub mod registry;
 pub mod stream;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Response, StatusCode, request};
+use http::{Response, StatusCode};
 
 use self::backend::Backend;
-use self::body::{BodyError, RequestBody, ResponseBody};
+use self::body::{BodyError, ResponseBody};
 use self::connect::{ConnectError, connect};
 use self::endpoint::Endpoint;
-use self::http1::head::{Length, NotHttp};
-use self::http1::upload::Upload;
+use self::http1::head::NotHttp;
+use self::message::{Head, Message};
 use self::pool::Lease;
 use self::stream::Stream;
 use crate::limits;
-use crate::plan::Protocol;
 use crate::shard::Lane;
 use crate::worker::Worker;
 
@@ -45,21 +46,8 @@ pub struct Policy {
     pub attempt: Option<Duration>,
     /// Endpoints tried before giving up.
     pub attempts: u32,
-    /// Whether a request without a body, whose method may be repeated (RFC 9110, 9.2.2), is sent once
-    /// more when a reused connection closed before any byte of a response.
-    pub repeat_idempotent: bool,
-}
-
-/// A request to be sent: its head, and a body of a known way to end.
-pub struct Outgoing<'request> {
-    /// Method, target and fields, sanitised.
-    pub parts: &'request request::Parts,
-    /// Body.
-    pub body: RequestBody,
-    /// How the body ends.
-    pub length: Length,
-    /// The protocol that the client asks to switch to.
-    pub upgrade: Option<&'request HeaderValue>,
+    /// Whether the response's fields are wanted.
+    pub fields: bool,
 }
 
 /// A response's head, with a body still to be read.
@@ -95,25 +83,25 @@ pub enum ExchangeError {
     Request(#[from] BodyError),
 }
 
-/// Sends `outgoing` to one endpoint of `backend` and waits for the head of the response.
+/// Sends `message` to one endpoint of `backend` and waits for the head of the response.
 ///
 /// A connect failure, or a request of which nothing was written, goes on to another endpoint. What
-/// was written is repeated only as `policy` allows.
+/// was written is repeated once, and only from `again`: when a reused connection closed before any
+/// byte of a response to a request without a body, whose method may be repeated.
 pub async fn exchange(
     worker: &Arc<Worker>,
     backend: &Backend,
-    outgoing: Outgoing<'_>,
+    mut message: Message,
+    again: Option<&Head<'_>>,
     policy: &Policy,
 ) -> Result<Exchanged, ExchangeError> {
-    let Outgoing { parts, body, length, upgrade } = outgoing;
-    let repeatable = policy.repeat_idempotent && body.is_none() && parts.method.is_idempotent();
-    let mut message = Message::new(backend, parts, body, length, upgrade)?;
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-    let mut repeated = false;
+    let mut again = again.filter(|head| head.is_repeatable());
     loop {
         let lease = lease(worker, backend, &tried, policy.lane)?;
         let endpoint = lease.endpoint().clone();
-        let attempt = attempt(lease, message, &parts.method, policy);
+        // Pinned once: either arm of the match would otherwise have room for it of its own.
+        let attempt = pin!(attempt(lease, message, policy));
         let ended = match policy.attempt {
             Some(patience) => tokio::time::timeout(patience, attempt).await.unwrap_or(Err(Failed {
                 error: ExchangeError::Timeout(patience),
@@ -130,17 +118,11 @@ pub async fn exchange(
             Err(failed) => failed,
         };
         backend.metrics().answered(worker.id(), policy.lane, None);
-        message = match failed.unsent {
-            Some(unsent) => unsent,
-            None if repeatable
-                && failed.reused
-                && !repeated
-                && matches!(failed.error, ExchangeError::Reset) =>
-            {
-                repeated = true;
-                Message::new(backend, parts, None, length, upgrade)?
-            }
-            None => return Err(failed.error),
+        let stale = failed.reused && matches!(failed.error, ExchangeError::Reset);
+        message = match (failed.unsent, again.take_if(|_| stale)) {
+            (Some(unsent), _) => unsent,
+            (None, Some(head)) => Message::new(backend, head, None)?,
+            (None, None) => return Err(failed.error),
         };
         // A stale connection says nothing of its endpoint; a refused one does.
         if !failed.reused {
@@ -160,32 +142,6 @@ struct Failed {
     unsent: Option<Message>,
     /// Whether the connection had served another exchange before.
     reused: bool,
-}
-
-/// A request in the form that a backend's protocol takes.
-enum Message {
-    Http1(Box<Upload>),
-    Http2(http::Request<http2::OutgoingBody>),
-}
-
-impl Message {
-    fn new(
-        backend: &Backend,
-        parts: &request::Parts,
-        body: RequestBody,
-        length: Length,
-        upgrade: Option<&HeaderValue>,
-    ) -> Result<Self, ExchangeError> {
-        Ok(match backend.protocol() {
-            Protocol::Http1 => {
-                Self::Http1(Box::new(Upload::new(parts, backend.host(), body, length, upgrade)))
-            }
-            Protocol::H2c => Self::Http2(
-                http2::request(parts, backend.host(), body)
-                    .map_err(|error| ExchangeError::Protocol(error.to_string()))?,
-            ),
-        })
-    }
 }
 
 /// Picks an endpoint and counts the exchange on it. This is where it is checked that nobody is sent
@@ -213,32 +169,32 @@ fn lease(
 
 type Answer = (Response<ResponseBody>, Option<(Lease, Stream, bytes::Bytes)>);
 
-async fn attempt(lease: Lease, message: Message, method: &Method, policy: &Policy) -> Result<Answer, Failed> {
+async fn attempt(lease: Lease, message: Message, policy: &Policy) -> Result<Answer, Failed> {
     match message {
-        Message::Http1(upload) => attempt_http1(lease, upload, method, policy).await,
-        Message::Http2(request) => attempt_http2(lease, request, policy).await,
+        Message::Http1(exchange) => attempt_http1(lease, exchange, policy).await,
+        // Boxed, as all that is rare: a future is as large as its largest branch, and is moved whole.
+        Message::Http2(request) => Box::pin(attempt_http2(lease, request, policy)).await,
     }
 }
 
 async fn attempt_http1(
     mut lease: Lease,
-    upload: Box<Upload>,
-    method: &Method,
+    mut exchange: Box<http1::Exchange>,
     policy: &Policy,
 ) -> Result<Answer, Failed> {
     let idle = lease.take_idle();
     let reused = idle.is_some();
     let stream = match idle {
         Some(stream) => stream,
-        None => match connect(lease.endpoint().address(), policy.connect).await {
+        None => match Box::pin(connect(lease.endpoint().address(), policy.connect)).await {
             Ok(stream) => stream,
             Err(error) => {
-                return Err(Failed { error: error.into(), unsent: Some(Message::Http1(upload)), reused });
+                return Err(Failed { error: error.into(), unsent: Some(Message::Http1(exchange)), reused });
             }
         },
     };
     lease.connected();
-    let mut exchange = http1::Exchange::new(lease, stream, method.clone(), *upload);
+    exchange.connect(lease, stream, policy.fields);
     let head = match exchange.head().await {
         Ok(head) => head,
         Err(failure) => {
@@ -250,7 +206,7 @@ async fn attempt_http1(
                 http1::Failure::Protocol(error) => (ExchangeError::Protocol(error.to_string()), true),
                 http1::Failure::Request(error) => (ExchangeError::Request(error), true),
             };
-            let unsent = exchange.unsent().map(|upload| Message::Http1(Box::new(upload)));
+            let unsent = exchange.unsent().map(Message::Http1);
             return Err(Failed { error, unsent, reused: reused && !answered });
         }
     };
@@ -269,7 +225,7 @@ async fn attempt_http1(
 
 async fn attempt_http2(
     lease: Lease,
-    request: http::Request<http2::OutgoingBody>,
+    request: Box<http::Request<http2::OutgoingBody>>,
     policy: &Policy,
 ) -> Result<Answer, Failed> {
     let unsent = |error: ExchangeError, request| Failed {
@@ -304,11 +260,13 @@ async fn attempt_http2(
             }
         }
     };
-    match connection.exchange(lease, request).await {
+    match connection.exchange(lease, *request).await {
         Ok(response) => Ok((response.map(ResponseBody::Http2), None)),
-        Err((error, message)) => {
-            Err(Failed { error: http2_error(&error), unsent: message.map(Message::Http2), reused })
-        }
+        Err((error, message)) => Err(Failed {
+            error: http2_error(&error),
+            unsent: message.map(|request| Message::Http2(Box::new(request))),
+            reused,
+        }),
     }
 }
 
@@ -333,6 +291,6 @@ pub fn primary_policy(attempt: Option<Duration>) -> Policy {
         connect: limits::CONNECT,
         attempt,
         attempts: limits::ATTEMPTS,
-        repeat_idempotent: true,
+        fields: true,
     }
 }

@@ -92,6 +92,15 @@ impl Listeners {
         }
     }
 
+    /// The name of each and where it listens, ordered by name.
+    pub(super) fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses: Vec<_> =
+            open.values().map(|(_, listener)| (listener.name.clone(), listener.address)).collect();
+        addresses.sort();
+        addresses
+    }
+
     /// Stops accepting.
     pub(super) fn close(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

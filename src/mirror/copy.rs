@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use futures_util::future::{Either, select};
-use http::{StatusCode, request};
+use http::StatusCode;
 use http_body::Body;
 
 use super::budget::Permit;
@@ -20,16 +20,15 @@ use crate::plan::Oversize;
 use crate::shard::Lane;
 use crate::upstream::body::ResponseBody;
 use crate::upstream::endpoint::Endpoint;
-use crate::upstream::http1::head::Length;
-use crate::upstream::{ExchangeError, Outgoing, Policy, exchange};
+use crate::upstream::message::Message;
+use crate::upstream::{ExchangeError, Policy, exchange};
 use crate::worker::Worker;
 
 /// One copy that was admitted.
 pub struct Copy {
     pair: Arc<Pair>,
     permit: Permit,
-    parts: request::Parts,
-    length: Length,
+    message: Result<Message, ExchangeError>,
     reader: Option<Arc<Reader>>,
 }
 
@@ -61,16 +60,14 @@ impl Copy {
         started: Instant,
         worker: &Worker,
     ) -> Self {
-        let mut parts = head::copied(subject, &mirror.edits, &mirror.guard, worker.random());
-        let mut length = subject.length;
-        let mut reader = None;
-        if mirror.on_oversize == Oversize::HeadersOnly && mirror.is_oversize(length) {
-            length = head::without_body(&mut parts, length);
+        let omits = mirror.on_oversize == Oversize::HeadersOnly && mirror.is_oversize(subject.length);
+        let reader = if omits { None } else { mirror.reader(subject, worker) };
+        let body = reader.as_ref().map(|reader| Box::pin(reader.body()) as _);
+        let message = head::message(subject, &mirror, body, omits, (started, worker.random()));
+        if omits {
             mirror.budget.metrics().omitted_body(worker.id());
-        } else {
-            reader = mirror.reader(subject, worker);
         }
-        Self { pair: Pair::new(mirror, started), permit, parts, length, reader }
+        Self { pair: Pair::new(mirror, started), permit, message, reader }
     }
 
     /// Where the request's body is to be offered, if it has one.
@@ -90,15 +87,12 @@ impl Copy {
 
     /// Sends it and reads the answer, which is thrown away.
     pub async fn deliver(self, worker: &Arc<Worker>) -> Delivery {
-        let Self { pair, permit, parts, length, reader } = self;
+        let Self { pair, permit, message, reader } = self;
         let mirror = pair.mirror();
         let started = Instant::now();
         let answer = Mutex::new(Answer::default());
         let error = {
-            let body = reader.as_ref().map(|reader| Box::pin(reader.body()) as Pin<Box<_>>);
-            let outgoing =
-                Outgoing { parts: &parts, body: body.map(|body| body as _), length, upgrade: None };
-            let delivery = pin!(transact(worker, &pair, outgoing, reader.as_deref(), &answer));
+            let delivery = pin!(transact(worker, &pair, message, reader.as_deref(), &answer));
             let deadline = pin!(deadline(mirror, reader.as_deref(), &answer));
             match select(delivery, deadline).await {
                 Either::Left((result, _)) => result.err(),
@@ -133,7 +127,7 @@ fn tell(mirror: &Mirror, outcome: Outcome, error: Option<&ExchangeError>) {
 async fn transact(
     worker: &Arc<Worker>,
     pair: &Pair,
-    outgoing: Outgoing<'_>,
+    message: Result<Message, ExchangeError>,
     reader: Option<&Reader>,
     answer: &Mutex<Answer>,
 ) -> Result<(), ExchangeError> {
@@ -143,9 +137,9 @@ async fn transact(
         connect: connect_patience(mirror),
         attempt: None,
         attempts: limits::ATTEMPTS,
-        repeat_idempotent: false,
+        fields: false,
     };
-    let exchanged = exchange(worker, &mirror.backend, outgoing, &policy).await?;
+    let exchanged = exchange(worker, &mirror.backend, message?, None, &policy).await?;
     pair.answered(Lane::Mirror, exchanged.response.status(), worker.id());
     if let Ok(mut answer) = answer.lock() {
         answer.status = Some(exchanged.response.status());

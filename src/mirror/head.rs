@@ -1,35 +1,67 @@
-//! The head of a copy: what the primary gets, without what is meant for it alone, with the mirror's
-//! own edits and the marks of a copy.
+//! A copy's request: what the primary gets, without what is meant for it alone, with the mirror's own
+//! edits and the marks of a copy.
 //!
-//! Pure. Shares nothing with the primary's head afterwards. Called by [`super::copy`].
+//! Pure, and shares nothing with the primary's request afterwards. Called by [`super::copy`].
 
-use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHORIZATION, TRAILER, TRANSFER_ENCODING,
-};
+use std::time::Instant;
+
+use http::header::{AUTHORIZATION, COOKIE, EXPECT, HOST, PROXY_AUTHORIZATION, TRAILER};
 use http::{HeaderName, HeaderValue, Request, Uri, request};
 
-use super::loop_guard::LoopGuard;
-use super::{Subject, trace};
+use super::loop_guard::COPY_TOKEN;
+use super::{Mirror, Subject, trace};
 use crate::plan::CopyEdits;
 use crate::proxy::sanitize::COPY_MARKER;
+use crate::upstream::ExchangeError;
+use crate::upstream::body::RequestBody;
 use crate::upstream::http1::head::Length;
+use crate::upstream::message::{Head, Message};
 
 /// Says how long the body was that a copy came without.
 static OMITTED_BODY: HeaderName = HeaderName::from_static("x-mirrorgate-omitted-body");
 
-/// The head of a copy of `subject`, whose span in a trace is `span`.
-pub(super) fn copied(
+/// The copy that `mirror` gets of `subject`, begun `now`, with the span `span` in a trace. If it
+/// `omits` the body, it says how long that was.
+///
+/// Written straight from the primary's head unless the mirror edits it: that saves a map's copy for
+/// each request (2,000 instructions of 28,000).
+pub(super) fn message(
     subject: &Subject<'_>,
-    edits: &CopyEdits,
-    guard: &LoopGuard,
-    span: u64,
-) -> request::Parts {
+    mirror: &Mirror,
+    body: RequestBody,
+    omits: bool,
+    (now, span): (Instant, u64),
+) -> Result<Message, ExchangeError> {
+    let edited = (mirror.edits != CopyEdits::default()).then(|| edited(subject, &mirror.edits));
+    let parts = edited.as_ref().unwrap_or(subject.parts);
+    let marker = HeaderValue::from(subject.hops.unwrap_or(0) + 1);
+    let mut extra = Vec::with_capacity(5);
+    extra.extend([(&COPY_MARKER, marker), (&COPY_TOKEN, mirror.guard.sign(now))]);
+    let trace = trace::child(&parts.headers, span);
+    // Nobody would send the mirror the body that a request with `Expect` waits for leave to send.
+    let without: &[&HeaderName] = match (&trace, omits) {
+        (None, false) => &[&EXPECT],
+        (None, true) => &[&EXPECT, &TRAILER],
+        (Some(_), false) => &[&EXPECT, &trace::PARENT, &trace::STATE],
+        (Some(_), true) => &[&EXPECT, &TRAILER, &trace::PARENT, &trace::STATE],
+    };
+    if let Some([parent, state]) = trace {
+        extra.extend([(&trace::PARENT, parent), (&trace::STATE, state)]);
+    }
+    let mut length = subject.length;
+    if let (true, Length::Exact(bytes)) = (omits, length) {
+        extra.push((&OMITTED_BODY, HeaderValue::from(bytes)));
+        length = Length::Exact(0);
+    }
+    let head = Head { extra: &extra, without, ..Head::new(parts, length) };
+    Message::new(&mirror.backend, &head, body)
+}
+
+fn edited(subject: &Subject<'_>, edits: &CopyEdits) -> request::Parts {
     let (mut copy, ()) = Request::new(()).into_parts();
     let parts = subject.parts;
     (copy.method, copy.uri, copy.version) = (parts.method.clone(), parts.uri.clone(), parts.version);
     copy.headers = parts.headers.clone();
-    // Nobody would send the mirror the body that it asks for.
-    copy.headers.remove(EXPECT);
     if edits.strip_credentials {
         for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE] {
             copy.headers.remove(name);
@@ -44,20 +76,5 @@ pub(super) fn copied(
     {
         copy.uri = Uri::from(target);
     }
-    trace::child(&mut copy.headers, span);
-    copy.headers.insert(&COPY_MARKER, HeaderValue::from(subject.hops.unwrap_or(0) + 1));
-    guard.sign(&mut copy.headers);
     copy
-}
-
-/// Makes `copy` the head of a request without a body; says how long that was.
-pub(super) fn without_body(copy: &mut request::Parts, length: Length) -> Length {
-    if let Length::Exact(bytes) = length {
-        copy.headers.insert(&OMITTED_BODY, HeaderValue::from(bytes));
-    }
-    for name in [TRANSFER_ENCODING, TRAILER] {
-        copy.headers.remove(name);
-    }
-    copy.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-    Length::Exact(0)
 }

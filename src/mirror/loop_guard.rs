@@ -37,18 +37,17 @@ impl Default for LoopGuard {
 }
 
 impl LoopGuard {
-    /// Adds a token of now.
-    pub fn sign(&self, headers: &mut HeaderMap) {
-        if let Ok(token) = HeaderValue::from_bytes(&self.token(self.now())) {
-            // Only a head with 32,768 fields has no room.
-            let _ = headers.try_append(&COPY_TOKEN, token);
-        }
+    /// A token of `now`, to be added to a copy.
+    pub fn sign(&self, now: Instant) -> HeaderValue {
+        // Hexadecimal digits are a header's value.
+        HeaderValue::from_bytes(&self.token(self.seconds(now)))
+            .unwrap_or_else(|_| HeaderValue::from_static("none"))
     }
 
     /// Whether one of the tokens is from here and not too old.
     pub fn knows(&self, headers: &HeaderMap) -> bool {
         let tokens = headers.get_all(&COPY_TOKEN).iter().take(limits::MIRROR_HOPS as usize);
-        tokens.into_iter().any(|token| self.made(token.as_bytes(), self.now()))
+        tokens.into_iter().any(|token| self.made(token.as_bytes(), self.seconds(Instant::now())))
     }
 
     fn made(&self, token: &[u8], now: u64) -> bool {
@@ -66,8 +65,8 @@ impl LoopGuard {
     }
 
     /// Seconds since the process began.
-    fn now(&self) -> u64 {
-        self.0.start.elapsed().as_secs()
+    fn seconds(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.0.start).as_secs()
     }
 }
 
@@ -91,9 +90,9 @@ mod tests {
         let (one, other) = (LoopGuard::default(), LoopGuard::default());
         let mut headers = HeaderMap::new();
         assert!(!one.knows(&headers));
-        other.sign(&mut headers);
+        headers.append(&COPY_TOKEN, other.sign(Instant::now()));
         assert!(!one.knows(&headers));
-        one.sign(&mut headers);
+        headers.append(&COPY_TOKEN, one.sign(Instant::now()));
         assert!(one.knows(&headers) && other.knows(&headers));
         assert_eq!(headers.get_all(&COPY_TOKEN).iter().count(), 2);
     }
@@ -119,7 +118,7 @@ mod tests {
         for _ in 0..limits::MIRROR_HOPS {
             headers.append(&COPY_TOKEN, HeaderValue::from_static("x"));
         }
-        guard.sign(&mut headers);
+        headers.append(&COPY_TOKEN, guard.sign(Instant::now()));
         assert!(!guard.knows(&headers));
     }
 }

@@ -9,21 +9,21 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::loop_guard::hexadecimal;
 use crate::limits;
 
-static PARENT: HeaderName = HeaderName::from_static("traceparent");
-static STATE: HeaderName = HeaderName::from_static("tracestate");
+pub(super) static PARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) static STATE: HeaderName = HeaderName::from_static("tracestate");
 /// Our member of `tracestate`; what follows is the span that the copy is one of.
 const MEMBER: &[u8] = b"mirrorgate=copy-of:";
 /// `version-trace-parent-flags`: where the parent's 16 digits stand, and the length of all of it.
 const SPAN: std::ops::Range<usize> = 36..52;
 const LENGTH: usize = 55;
 
-/// Makes what `headers` say of a trace true of a copy whose span is `span`.
-pub(super) fn child(headers: &mut HeaderMap, span: u64) {
+/// What [`PARENT`] and [`STATE`] are in a copy whose span is `span`; `None` leaves them as they are.
+pub(super) fn child(headers: &HeaderMap, span: u64) -> Option<[HeaderValue; 2]> {
     let mut parents = headers.get_all(&PARENT).iter();
-    let (Some(parent), None) = (parents.next(), parents.next()) else { return };
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
     let mut text = [0; LENGTH];
     // A later version may be longer; its first part is as this one's (4.3).
-    let Some(known) = parent.as_bytes().get(..LENGTH).filter(|text| is_parent(text)) else { return };
+    let known = parent.as_bytes().get(..LENGTH).filter(|text| is_parent(text))?;
     text.copy_from_slice(known);
     let mut original = [0; 16];
     if let (Some(digits), Some(place)) = (known.get(SPAN), text.get_mut(SPAN)) {
@@ -35,12 +35,8 @@ pub(super) fn child(headers: &mut HeaderMap, span: u64) {
     if let Some(version) = text.get_mut(..2) {
         version.copy_from_slice(b"00");
     }
-    if let (Ok(parent), Ok(state)) =
-        (HeaderValue::from_bytes(&text), HeaderValue::from_bytes(&state(headers, &original)))
-    {
-        headers.insert(&PARENT, parent);
-        headers.insert(&STATE, state);
-    }
+    let state = HeaderValue::from_bytes(&state(headers, &original)).ok()?;
+    Some([HeaderValue::from_bytes(&text).ok()?, state])
 }
 
 fn is_parent(text: &[u8]) -> bool {
@@ -81,7 +77,10 @@ mod tests {
 
     fn after(fields: &[(&'static str, &str)]) -> (Option<String>, Option<String>) {
         let mut headers = headers(fields);
-        child(&mut headers, 0x0123_4567_89ab_cdef);
+        if let Some([parent, state]) = child(&headers, 0x0123_4567_89ab_cdef) {
+            headers.insert(&PARENT, parent);
+            headers.insert(&STATE, state);
+        }
         let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         (text(&PARENT), text(&STATE))
     }

@@ -1,6 +1,5 @@
 //! One client connection: which protocol it speaks, hyper with every limit set, its drain.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -127,10 +126,7 @@ async fn serve(
 async fn serve_http1(context: Arc<Context>, framed: Framed<TcpStream>) {
     let mut draining = context.gateway.draining();
     let requests = context.clone();
-    let service = service_fn(move |request| {
-        let context = requests.clone();
-        async move { Ok::<_, Infallible>(handle(context, request).await) }
-    });
+    let service = service_fn(move |request| handle(requests.clone(), request));
     let connection = http1::Builder::new()
         .half_close(context.listener.half_close)
         .max_headers(limits::HEAD_FIELDS)
@@ -153,10 +149,7 @@ async fn serve_http1(context: Arc<Context>, framed: Framed<TcpStream>) {
 async fn serve_http2(context: Arc<Context>, framed: Framed<TcpStream>) {
     let mut draining = context.gateway.draining();
     let requests = context.clone();
-    let service = service_fn(move |request| {
-        let context = requests.clone();
-        async move { Ok::<_, Infallible>(handle(context, request).await) }
-    });
+    let service = service_fn(move |request| handle(requests.clone(), request));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::HTTP2_STREAMS)

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Uri, Version, request};
+use http::{HeaderValue, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::body::{BodyError, Chunk, RequestBody, ResponseError};
+use super::http1::head::Length;
+use super::message::Head;
 use super::pool::Lease;
 use super::stream::Stream;
 use crate::limits;
@@ -85,10 +87,11 @@ impl Connection {
 
 /// The request of `parts` in HTTP/2's form: the host is the authority, and there is no Host field.
 pub fn request(
-    parts: &request::Parts,
+    head: &Head<'_>,
     host: Option<&HeaderValue>,
     body: RequestBody,
 ) -> Result<Request<OutgoingBody>, http::Error> {
+    let parts = head.parts;
     let host = host.or_else(|| parts.headers.get(http::header::HOST));
     let authority = host.map_or(&b"localhost"[..], HeaderValue::as_bytes);
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -100,6 +103,15 @@ pub fn request(
     *request.headers_mut() = parts.headers.clone();
     for connection_specific in [http::header::HOST, http::header::TRANSFER_ENCODING, http::header::EXPECT] {
         request.headers_mut().remove(connection_specific);
+    }
+    if let Length::Exact(bytes) = head.length {
+        request.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(bytes));
+    }
+    for name in head.without {
+        request.headers_mut().remove(*name);
+    }
+    for (name, value) in head.extra {
+        request.headers_mut().try_append(*name, value.clone())?;
     }
     Ok(request)
 }

@@ -7,13 +7,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use http::{HeaderMap, HeaderValue, request};
+use http::header::EXPECT;
+use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 
 use super::head::{Length, write_request, write_trailers};
 use crate::upstream::body::{BodyError, Chunk, RequestBody};
+use crate::upstream::message::Head;
 use crate::upstream::stream::Stream;
 
 /// Chunks below this are gathered with what is written beside them: one `write` of a small buffer is
@@ -47,17 +49,13 @@ pub enum UploadError {
 }
 
 impl Upload {
-    /// The request of `parts` with a `body` of `length`.
-    pub fn new(
-        parts: &request::Parts,
-        host: Option<&HeaderValue>,
-        body: RequestBody,
-        length: Length,
-        upgrade: Option<&HeaderValue>,
-    ) -> Self {
-        let mut buffer = BytesMut::with_capacity(512);
-        write_request(&mut buffer, parts, host, length, upgrade);
-        let expects = body.is_some() && parts.headers.contains_key(http::header::EXPECT);
+    /// The request of `head` and `body`.
+    pub fn new(head: &Head<'_>, host: Option<&HeaderValue>, body: RequestBody) -> Self {
+        let mut buffer = BytesMut::new();
+        write_request(&mut buffer, head, host);
+        let length = head.length;
+        let expects =
+            body.is_some() && !head.without.contains(&&EXPECT) && head.parts.headers.contains_key(EXPECT);
         let hold = expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_PATIENCE)));
         Self { buffer, chunk: None, body, length, first_chunk: true, hold, sent: false, blocked: false }
     }

@@ -1,0 +1,71 @@
+//! A request in the form that a backend's protocol takes, made once and sent as often as need be.
+
+use http::{HeaderName, HeaderValue, Method, request};
+
+use super::ExchangeError;
+use super::backend::Backend;
+use super::body::RequestBody;
+use super::http1::Exchange;
+use super::http1::head::Length;
+use super::http2;
+use crate::plan::Protocol;
+
+/// What is written before a request's body.
+#[derive(Clone, Copy)]
+pub struct Head<'request> {
+    /// Method, target and fields, sanitised.
+    pub parts: &'request request::Parts,
+    /// How the body ends; framing fields come from this alone.
+    pub length: Length,
+    /// The protocol that the client asks to switch to.
+    pub upgrade: Option<&'request HeaderValue>,
+    /// Fields to be written beside those of `parts`, so that nobody need change those.
+    pub extra: &'request [(&'request HeaderName, HeaderValue)],
+    /// Fields of `parts` to be left out.
+    pub without: &'request [&'request HeaderName],
+}
+
+/// A request in the form that a backend's protocol takes.
+pub enum Message {
+    /// For HTTP/1: its head written, its body to be pulled.
+    Http1(Box<Exchange>),
+    /// For HTTP/2.
+    Http2(Box<http::Request<http2::OutgoingBody>>),
+}
+
+impl<'request> Head<'request> {
+    /// The head of `parts` as it is, with a body of `length`.
+    pub fn new(parts: &'request request::Parts, length: Length) -> Self {
+        Self { parts, length, upgrade: None, extra: &[], without: &[] }
+    }
+
+    /// Whether the same request may be sent once more although the first may have had an effect
+    /// (RFC 9110, 9.2.2).
+    pub fn is_repeatable(&self) -> bool {
+        self.length == Length::None && self.parts.method.is_idempotent()
+    }
+}
+
+impl Message {
+    /// The request of `head` and `body`, to be sent to an endpoint of `backend`.
+    ///
+    /// # Errors
+    /// When HTTP/2 has no form for it.
+    pub fn new(backend: &Backend, head: &Head<'_>, body: RequestBody) -> Result<Self, ExchangeError> {
+        Ok(match backend.protocol() {
+            Protocol::Http1 => Self::Http1(Exchange::new(head, backend.host(), body)),
+            Protocol::H2c => Self::Http2(Box::new(
+                http2::request(head, backend.host(), body)
+                    .map_err(|error| ExchangeError::Protocol(error.to_string()))?,
+            )),
+        })
+    }
+
+    /// Its method.
+    pub fn method(&self) -> &Method {
+        match self {
+            Self::Http1(exchange) => exchange.method(),
+            Self::Http2(request) => request.method(),
+        }
+    }
+}
