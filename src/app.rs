@@ -153,7 +153,7 @@ impl Running {
 
         let (gateway, threads) =
             Gateway::start(workers, table, metrics.clone(), access_log).map_err(unusable)?;
-        tokio::spawn(supervise(gateway.clone()));
+        tasks.spawn(supervise(gateway.clone()));
         listeners.open(&gateway, bound);
         tracing::info!(workers, "{}", summary(plan));
         let drain = watch::Sender::new(false);

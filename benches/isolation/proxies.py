@@ -280,8 +280,9 @@ class Nginx(Proxy):
             )
         config = self.write(
             "nginx.conf",
-            f"daemon off; worker_processes 2; pid {self.path('pid')}; error_log {self.path('error')};\n"
-            "events { worker_connections 20000; }\nhttp { access_log off; client_max_body_size 0;\n"
+            ("user root; " if os.geteuid() == 0 else "")  # the workers write into our folder
+            + f"daemon off; worker_processes 2; pid {self.path('pid')}; error_log {self.path('error')};\n"
+            + "events { worker_connections 20000; }\nhttp { access_log off; client_max_body_size 0;\n"
             + "".join(f"{kind}_temp_path {self.path(kind)};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
             + f"upstream primary {{ server 127.0.0.1:{self.primary}; keepalive 64; }}\n"
             f"server {{ listen 127.0.0.1:{self.port}; {location}\n"

@@ -12,5 +12,6 @@ mod endpoints;
 mod errors;
 mod forwarding;
 mod http2;
+mod mirrors;
 mod process;
 mod uploads;
