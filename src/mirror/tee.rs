@@ -265,7 +265,7 @@ impl Body for CopyBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size.clone()
+        self.0.size
     }
 }
 
