@@ -39,7 +39,6 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     access_log: AccessLog,
     unrouted: Arc<RouteMetrics>,
-    refusals: Arc<RefusalCounts>,
     draining: AtomicBool,
     drain: watch::Sender<bool>,
     seats: Vec<Seat>,
@@ -79,7 +78,6 @@ impl Gateway {
         let gateway = Arc::new(Self {
             table: ArcSwap::from_pointee(table),
             unrouted: metrics.route(&"none".into()),
-            refusals: Arc::default(),
             metrics,
             access_log,
             draining: AtomicBool::new(false),
@@ -89,6 +87,7 @@ impl Gateway {
         let mut threads = Vec::new();
         for (number, inbox) in inboxes.into_iter().enumerate() {
             let worker = Worker::new(WorkerId(number), fastrand::u64(..));
+            gateway.metrics.gateway.watch_deadlines(worker.deadlines().clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let gateway = gateway.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
@@ -124,7 +123,7 @@ impl Gateway {
 
     /// Where requests are counted whose framing was refused.
     pub fn refusals(&self) -> &Arc<RefusalCounts> {
-        &self.refusals
+        &self.metrics.gateway.framing
     }
 
     /// Whether the process is stopping.

@@ -2,7 +2,11 @@
 //! is simply forwarded, so they are not sharded.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::proxy::deadlines::{Deadlines, Expiry};
+use crate::proxy::framing::refusal::{Refusal as Framing, RefusalCounts};
 
 /// What belongs to no route.
 #[derive(Default)]
@@ -19,6 +23,9 @@ pub struct GatewayMetrics {
     pub dropped_trailers: AtomicU64,
     /// Access records that were lost: the writer could not keep up, or could not write.
     pub access_log_dropped: AtomicU64,
+    /// Requests refused on their raw bytes.
+    pub framing: Arc<RefusalCounts>,
+    deadlines: Mutex<Vec<Arc<Deadlines>>>,
     refused: [AtomicU64; Refusal::ALL.len()],
     reloads: [AtomicU64; 2],
     /// Seconds since 1970; 0 before the first.
@@ -89,7 +96,32 @@ impl GatewayMetrics {
 
     /// How many were turned away for `reason`.
     pub fn refused_total(&self, reason: Refusal) -> u64 {
-        self.refused.get(reason as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+        let counted = self.refused.get(reason as usize).map_or(0, |count| count.load(Ordering::Relaxed));
+        let too_large =
+            || [Framing::HeadBytes, Framing::HeadFields].map(|one| self.framing.of(one)).iter().sum();
+        counted
+            + match reason {
+                Refusal::HeadTooLarge => too_large(),
+                Refusal::Framing => {
+                    let too_large: u64 = too_large();
+                    self.framing.iter().map(|(_, count)| count).sum::<u64>().saturating_sub(too_large)
+                }
+                Refusal::HeadTimeout => {
+                    [Expiry::FirstByte, Expiry::Head].map(|expiry| self.expired_total(expiry)).iter().sum()
+                }
+                _ => 0,
+            }
+    }
+
+    /// Counts the deadlines of one worker's connections from now on.
+    pub fn watch_deadlines(&self, deadlines: Arc<Deadlines>) {
+        self.deadlines.lock().unwrap_or_else(PoisonError::into_inner).push(deadlines);
+    }
+
+    /// Client connections that were ended since this deadline passed.
+    pub fn expired_total(&self, expiry: Expiry) -> u64 {
+        let deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
+        deadlines.iter().map(|deadlines| deadlines.expired(expiry)).sum()
     }
 
     /// The configuration was read, at start or again.
