@@ -65,8 +65,7 @@ pub fn run(options: Options) -> Result<(), Unusable> {
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let control = control.map_err(unusable)?;
     control.block_on(async {
-        let set_level: SetLogLevel =
-            Arc::new(move |text| level.set(text).map_err(|error| error.to_string()));
+        let set_level: SetLogLevel = Arc::new(move |text| level.set(text).map_err(|error| error.to_string()));
         let running = Running::start(configuration, file, set_level).await?;
         running.until_told_to_stop().await;
         let drained = tokio::select! {

@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod endpoint_set;
 pub mod http1;
 pub mod http2;
+pub mod patience;
 pub mod pool;
 pub mod registry;
 pub mod stream;
@@ -27,6 +28,7 @@ use self::connect::{ConnectError, connect};
 use self::endpoint::Endpoint;
 use self::http1::head::{Length, NotHttp};
 use self::http1::upload::Upload;
+use self::patience::{Progress, patiently};
 use self::pool::Lease;
 use self::stream::Stream;
 use crate::limits;
@@ -68,6 +70,8 @@ pub struct Exchanged {
     pub response: Response<ResponseBody>,
     /// Who sent it.
     pub endpoint: Arc<Endpoint>,
+    /// Interim responses before it that nobody was told of.
+    pub interim: usize,
     /// After 101: the connection, to be spliced to the client's.
     pub tunnel: Option<(Lease, Stream, bytes::Bytes)>,
 }
@@ -107,25 +111,29 @@ pub async fn exchange(
 ) -> Result<Exchanged, ExchangeError> {
     let Outgoing { parts, body, length, upgrade } = outgoing;
     let repeatable = policy.repeat_idempotent && body.is_none() && parts.method.is_idempotent();
+    let progress = (body.is_some() && policy.attempt.is_some()).then(Progress::new);
     let mut message = Message::new(backend, parts, body, length, upgrade)?;
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     let mut repeated = false;
     loop {
         let lease = lease(worker, backend, &tried, policy.lane)?;
         let endpoint = lease.endpoint().clone();
-        let attempt = attempt(lease, message, &parts.method, policy);
+        message.tell(progress.clone());
+        let attempt = attempt(lease, message, &parts.method, backend, policy);
         let ended = match policy.attempt {
-            Some(patience) => tokio::time::timeout(patience, attempt).await.unwrap_or(Err(Failed {
-                error: ExchangeError::Timeout(patience),
-                unsent: None,
-                reused: false,
-            })),
+            Some(patience) => {
+                patiently(attempt, patience, progress.as_deref()).await.unwrap_or(Err(Failed {
+                    error: ExchangeError::Timeout(patience),
+                    unsent: None,
+                    reused: false,
+                }))
+            }
             None => attempt.await,
         };
         let failed = match ended {
-            Ok((response, tunnel)) => {
+            Ok(Answer { response, interim, tunnel }) => {
                 backend.metrics().answered(worker.id(), policy.lane, Some(response.status()));
-                return Ok(Exchanged { response, endpoint, tunnel });
+                return Ok(Exchanged { response, endpoint, interim, tunnel });
             }
             Err(failed) => failed,
         };
@@ -169,6 +177,13 @@ enum Message {
 }
 
 impl Message {
+    fn tell(&mut self, progress: Option<Arc<Progress>>) {
+        match self {
+            Self::Http1(upload) => upload.tell(progress),
+            Self::Http2(request) => request.body_mut().tell(progress),
+        }
+    }
+
     fn new(
         backend: &Backend,
         parts: &request::Parts,
@@ -211,26 +226,44 @@ fn lease(
     }
 }
 
-type Answer = (Response<ResponseBody>, Option<(Lease, Stream, bytes::Bytes)>);
+struct Answer {
+    response: Response<ResponseBody>,
+    interim: usize,
+    tunnel: Option<(Lease, Stream, bytes::Bytes)>,
+}
 
-async fn attempt(lease: Lease, message: Message, method: &Method, policy: &Policy) -> Result<Answer, Failed> {
+async fn attempt(
+    lease: Lease,
+    message: Message,
+    method: &Method,
+    backend: &Backend,
+    policy: &Policy,
+) -> Result<Answer, Failed> {
     match message {
-        Message::Http1(upload) => attempt_http1(lease, upload, method, policy).await,
-        Message::Http2(request) => attempt_http2(lease, request, policy).await,
+        Message::Http1(upload) => attempt_http1(lease, upload, method, backend, policy).await,
+        Message::Http2(request) => attempt_http2(lease, request, backend, policy).await,
     }
+}
+
+/// A new connection to the endpoint of `lease`, counted whether it comes about or not.
+async fn dial(lease: &Lease, backend: &Backend, policy: &Policy) -> Result<Stream, ConnectError> {
+    let dialled = connect(lease.endpoint().address(), policy.connect).await;
+    backend.metrics().connected(lease.worker().id(), policy.lane, dialled.is_ok());
+    dialled
 }
 
 async fn attempt_http1(
     mut lease: Lease,
     upload: Box<Upload>,
     method: &Method,
+    backend: &Backend,
     policy: &Policy,
 ) -> Result<Answer, Failed> {
     let idle = lease.take_idle();
     let reused = idle.is_some();
     let stream = match idle {
         Some(stream) => stream,
-        None => match connect(lease.endpoint().address(), policy.connect).await {
+        None => match dial(&lease, backend, policy).await {
             Ok(stream) => stream,
             Err(error) => {
                 return Err(Failed { error: error.into(), unsent: Some(Message::Http1(upload)), reused });
@@ -257,19 +290,20 @@ async fn attempt_http1(
     let mut response = Response::new(ResponseBody::Empty);
     (*response.status_mut(), *response.version_mut(), *response.headers_mut()) =
         (head.status, head.version, head.headers);
+    let interim = exchange.interim();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let tunnel = exchange.into_tunnel();
-        return Ok((response, tunnel));
+        return Ok(Answer { response, interim, tunnel: exchange.into_tunnel() });
     }
     if !exchange.is_end_stream() {
         *response.body_mut() = ResponseBody::Http1(exchange);
     }
-    Ok((response, None))
+    Ok(Answer { response, interim, tunnel: None })
 }
 
 async fn attempt_http2(
     lease: Lease,
     request: http::Request<http2::OutgoingBody>,
+    backend: &Backend,
     policy: &Policy,
 ) -> Result<Answer, Failed> {
     let unsent = |error: ExchangeError, request| Failed {
@@ -286,7 +320,7 @@ async fn attempt_http2(
                 Some(connection) => connection,
                 None => {
                     reused = false;
-                    let stream = match connect(lease.endpoint().address(), policy.connect).await {
+                    let stream = match dial(&lease, backend, policy).await {
                         Ok(stream) => stream,
                         Err(error) => return Err(unsent(error.into(), request)),
                     };
@@ -305,7 +339,7 @@ async fn attempt_http2(
         }
     };
     match connection.exchange(lease, request).await {
-        Ok(response) => Ok((response.map(ResponseBody::Http2), None)),
+        Ok(response) => Ok(Answer { response: response.map(ResponseBody::Http2), interim: 0, tunnel: None }),
         Err((error, message)) => {
             Err(Failed { error: http2_error(&error), unsent: message.map(Message::Http2), reused })
         }

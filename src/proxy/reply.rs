@@ -1,5 +1,7 @@
 //! What a client is told when there is no response to pass on, and the body that every reply has.
 
+pub mod trailers;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -8,9 +10,11 @@ use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
+use self::trailers::Trailers;
 use super::record::Finish;
 use super::sanitize::Refused;
 use crate::telemetry::access_log::ResponseFlag as Flag;
+use crate::telemetry::metrics::Refusal as Counted;
 use crate::upstream::ExchangeError;
 use crate::upstream::body::{BodyError, ResponseBody, ResponseError};
 use crate::upstream::connect::ConnectError;
@@ -117,6 +121,12 @@ impl Refusal {
                     "upstream_protocol_error",
                     "backend sent an invalid response",
                 ),
+                ExchangeError::Request(BodyError::Malformed) => (
+                    StatusCode::BAD_REQUEST,
+                    Flag::DownstreamProtocolError,
+                    "malformed_body",
+                    "malformed request body",
+                ),
                 ExchangeError::Request(BodyError::ClientGone | BodyError::Cut) => (
                     StatusCode::BAD_REQUEST,
                     Flag::DownstreamConnectionTermination,
@@ -128,12 +138,25 @@ impl Refusal {
         (status, Reason { flag, details }, text)
     }
 
+    /// What it counts as among what was turned away without asking a backend; `None` when one was
+    /// asked.
+    pub fn counted(&self) -> Option<Counted> {
+        match self {
+            Self::Malformed(_) => Some(Counted::Target),
+            Self::MethodNotAllowed => Some(Counted::Method),
+            Self::NoRoute => Some(Counted::NoRoute),
+            Self::NoBackend => Some(Counted::NoBackend),
+            Self::Exchange(ExchangeError::NoEndpoints) => Some(Counted::NoEndpoints),
+            Self::Exchange(_) | Self::RequestTimeout | Self::Rewrite => None,
+        }
+    }
+
     /// The reply, without a body yet to be counted.
     pub fn response(&self, text: &'static str, status: StatusCode) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from_static(text.as_bytes()));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if matches!(self, Self::Malformed(_)) {
+        if matches!(self, Self::Malformed(_) | Self::Exchange(ExchangeError::Request(_))) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -145,6 +168,7 @@ pub struct ReplyBody {
     content: Content,
     finish: Finish,
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+    trailers: Trailers,
 }
 
 /// Where the bytes of a reply come from.
@@ -157,8 +181,13 @@ pub enum Content {
 
 impl ReplyBody {
     /// A reply of `content`, whose end is reported to `finish`, and which is broken off at `deadline`.
-    pub fn new(content: Content, finish: Finish, deadline: Option<Pin<Box<tokio::time::Sleep>>>) -> Self {
-        Self { content, finish, deadline }
+    pub fn new(
+        content: Content,
+        finish: Finish,
+        deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+        trailers: Trailers,
+    ) -> Self {
+        Self { content, finish, deadline, trailers }
     }
 }
 
@@ -178,11 +207,17 @@ impl Body for ReplyBody {
             reply.finish.broke(Reason { flag: Flag::UpstreamTimeout, details: "request_timeout" });
             return Poll::Ready(Some(Err(ResponseError::Timeout)));
         }
-        let frame = match &mut reply.content {
+        let mut frame = match &mut reply.content {
             Content::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Upstream(body) => Pin::new(body).poll_frame(context),
         };
+        if let Poll::Ready(Some(Ok(frame))) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+            && reply.trailers.restrict(trailers)
+        {
+            reply.finish.dropped_trailers();
+        }
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
                 reply.finish.sent(frame.data_ref().map_or(0, Buf::remaining));

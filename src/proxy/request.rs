@@ -4,15 +4,16 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{Request, Response, request};
+use http::{Request, Response, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
 use super::record::Finish;
+use super::reply::trailers::{Carried, Trailers};
 use super::reply::{Content, DIRECT, Refusal, ReplyBody, VIA_UPSTREAM};
 use super::sanitize::{self, Authority, Target, TargetForm};
 use super::tunnel;
@@ -30,15 +31,20 @@ use crate::upstream::{Exchanged, Outgoing, exchange, primary_policy};
 /// Answers one request of a client.
 pub async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Response<ReplyBody> {
     let mut finish = Finish::begin(&context, &request);
+    let carried = Carried::by(&request);
     match answer(&context, request, &mut finish).await {
         Ok((parts, content, deadline)) => {
-            Response::from_parts(parts, ReplyBody::new(content, finish, deadline))
+            let trailers = Trailers::allowed(carried, &parts.headers);
+            Response::from_parts(parts, ReplyBody::new(content, finish, deadline, trailers))
         }
         Err(refusal) => {
             let (status, reason, text) = refusal.answer();
+            if let Some(reason) = refusal.counted() {
+                context.gateway().metrics().gateway.refused(reason);
+            }
             finish.replied(status, reason);
             let response = refusal.response(text, status);
-            response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None))
+            response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None, Trailers::Dropped))
         }
     }
 }
@@ -92,18 +98,21 @@ async fn answer(
         context.worker(),
     );
     route.metrics.forwarded(context.worker().id());
-    let body = body(context, incoming, length, &copies, finish);
+    let expected = parts.headers.contains_key(EXPECT);
+    let body = body(context, incoming, (length, expected), &copies, finish);
     let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
     let outgoing = Outgoing { parts: &parts, body, length, upgrade: upgrade.as_ref() };
     let policy = primary_policy(route.timeouts.backend);
     let deadline = route.timeouts.request.map(|time| Box::pin(tokio::time::sleep(time)));
     let exchange = exchange(context.worker(), backend, outgoing, &policy);
     let (exchanged, deadline) = race(exchange, (copies, &route, finish.facts()), context, deadline).await?;
-    let Exchanged { response, endpoint, tunnel } = exchanged;
-    finish.answered(endpoint);
+    let Exchanged { response, endpoint, interim, tunnel } = exchanged;
+    finish.answered(endpoint, interim);
 
     let (mut parts, body) = response.into_parts();
     sanitize::outbound(&mut parts, trust);
+    // What an endpoint speaks is its hop's: an answer of HTTP/1.0 must not end the client's connection.
+    parts.version = Version::HTTP_11;
     route.filters.response_headers.apply(&mut parts.headers);
     if let (Some(asked), Some(through)) = (upgraded, tunnel) {
         tunnel::splice(context, asked, through, &mut parts.headers);
@@ -178,7 +187,7 @@ fn redirected(
 fn body(
     context: &Context,
     incoming: Incoming,
-    length: Length,
+    (length, expected): (Length, bool),
     copies: &[Copy],
     finish: &mut Finish,
 ) -> RequestBody {
@@ -189,8 +198,8 @@ fn body(
     let readers: Vec<_> = copies.iter().filter_map(|copy| copy.reader().cloned()).collect();
     let worker = context.worker().clone();
     Some(match readers.is_empty() {
-        true => Box::pin(Drained::new(source, worker)),
-        false => Box::pin(Drained::new(Tee::new(source, readers), worker)),
+        true => Box::pin(Drained::new(source, worker, expected)),
+        false => Box::pin(Drained::new(Tee::new(source, readers), worker, expected)),
     })
 }
 

@@ -35,6 +35,7 @@ pub struct Exchange {
     read: BytesMut,
     decoder: Decoder,
     keep_alive: bool,
+    interim: usize,
 }
 
 /// Why there is no response.
@@ -58,21 +59,34 @@ impl Exchange {
             read: BytesMut::new(),
             decoder: Decoder::new(Length::None),
             keep_alive: false,
+            interim: 0,
         })
     }
 
     /// Sends the request and waits for the head of the final response. The body may still be on its
     /// way out then; polling the response's body goes on with it.
     pub async fn head(&mut self) -> Result<ResponseHead, Failure> {
-        let mut interim = 0;
+        let mut responses = 0;
         loop {
             let head = poll_fn(|context| self.poll_head(context)).await?;
-            if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-                interim += 1;
-                if interim > limits::INTERIM_RESPONSES {
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                // The connection is no longer HTTP's, so there is no end at which to give it back.
+                return if self.upload.asks_to_upgrade() {
+                    Ok(head)
+                } else {
+                    Err(Failure::Protocol(NotHttp::Upgrade))
+                };
+            }
+            if head.status.is_informational() {
+                responses += 1;
+                if responses > limits::INTERIM_RESPONSES {
                     return Err(Failure::Protocol(NotHttp::Interim));
                 }
-                self.upload.proceed();
+                if head.status == StatusCode::CONTINUE {
+                    self.upload.proceed();
+                } else {
+                    self.interim += 1;
+                }
                 continue;
             }
             self.decoder = Decoder::new(head.length);
@@ -82,6 +96,11 @@ impl Exchange {
             }
             return Ok(head);
         }
+    }
+
+    /// Interim responses that nobody was told of.
+    pub fn interim(&self) -> usize {
+        self.interim
     }
 
     /// The request, to be sent elsewhere, if nothing of it was sent.
@@ -208,6 +227,12 @@ impl Exchange {
             if reusable {
                 lease.give_back(stream);
             }
+            return;
+        }
+        if self.upload.is_held() {
+            // The body was never asked for: taking it now would ask the client for it after the
+            // response, and take its next request for the body (RFC 9110, 10.1.1).
+            self.upload.abandon();
             return;
         }
         let mut rest = Rest { upload: std::mem::replace(&mut self.upload, Upload::done()), stream };

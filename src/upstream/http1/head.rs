@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, request};
 
 use crate::limits;
@@ -54,6 +54,9 @@ pub enum NotHttp {
     /// Trailers do not parse.
     #[error("malformed trailers")]
     Trailers,
+    /// It switches to a protocol that nobody asked for.
+    #[error("unasked-for upgrade")]
+    Upgrade,
     /// Only interim responses came.
     #[error("too many interim responses")]
     Interim,
@@ -86,8 +89,16 @@ pub fn write_request(
         Length::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Length::None | Length::UntilClose => {}
     }
-    if let Some(protocol) = upgrade {
-        put(out, &[b"connection: upgrade\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]);
+    // RFC 9110, 10.1.4: TE is of one hop, and the next one must not take it for another's.
+    match (upgrade, parts.headers.contains_key(TE)) {
+        (Some(protocol), false) => {
+            put(out, &[b"connection: upgrade\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]);
+        }
+        (Some(protocol), true) => {
+            put(out, &[b"connection: upgrade, TE\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]);
+        }
+        (None, true) => out.extend_from_slice(b"connection: TE\r\n"),
+        (None, false) => {}
     }
     out.extend_from_slice(b"\r\n");
 }

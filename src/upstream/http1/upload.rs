@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::time::Sleep;
 
 use super::head::{Length, write_request, write_trailers};
 use crate::upstream::body::{BodyError, Chunk, RequestBody};
+use crate::upstream::patience::Progress;
 use crate::upstream::stream::Stream;
 
 /// Chunks below this are gathered with what is written beside them: one `write` of a small buffer is
@@ -33,6 +35,10 @@ pub struct Upload {
     first_chunk: bool,
     /// Holds the body back until the endpoint asks for it.
     hold: Option<Pin<Box<Sleep>>>,
+    /// Why the body broke off: it stays broken, however often it is polled.
+    broken: Option<BodyError>,
+    progress: Option<Arc<Progress>>,
+    upgrade: bool,
     sent: bool,
     blocked: bool,
 }
@@ -59,7 +65,24 @@ impl Upload {
         write_request(&mut buffer, parts, host, length, upgrade);
         let expects = body.is_some() && parts.headers.contains_key(http::header::EXPECT);
         let hold = expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_PATIENCE)));
-        Self { buffer, chunk: None, body, length, first_chunk: true, hold, sent: false, blocked: false }
+        Self {
+            buffer,
+            chunk: None,
+            body,
+            length,
+            first_chunk: true,
+            hold,
+            broken: None,
+            progress: None,
+            upgrade: upgrade.is_some(),
+            sent: false,
+            blocked: false,
+        }
+    }
+
+    /// Tells `progress` of each step of the body.
+    pub fn tell(&mut self, progress: Option<Arc<Progress>>) {
+        self.progress = progress;
     }
 
     /// One of which nothing is left to send.
@@ -73,6 +96,9 @@ impl Upload {
             length,
             first_chunk: true,
             hold: None,
+            broken: None,
+            progress: None,
+            upgrade: false,
             sent: true,
             blocked: false,
         }
@@ -88,6 +114,16 @@ impl Upload {
         self.body.is_none() && self.chunk.is_none() && self.buffer.is_empty()
     }
 
+    /// Whether the endpoint has not asked for the body that it could have had.
+    pub fn is_held(&self) -> bool {
+        self.hold.is_some()
+    }
+
+    /// Whether it asks for another protocol.
+    pub fn asks_to_upgrade(&self) -> bool {
+        self.upgrade
+    }
+
     /// Whether it waits for the endpoint to read, not for the client to write.
     pub fn is_blocked(&self) -> bool {
         self.blocked
@@ -100,7 +136,7 @@ impl Upload {
 
     /// Gives the rest up.
     pub fn abandon(&mut self) {
-        (self.body, self.chunk) = (None, None);
+        (self.body, self.chunk, self.hold) = (None, None, None);
         self.buffer.clear();
     }
 
@@ -138,14 +174,26 @@ impl Upload {
             ready!(hold.as_mut().poll(context));
             self.hold = None;
         }
+        if let Some(broken) = self.broken {
+            return Poll::Ready(Err(UploadError::Body(broken)));
+        }
         let Some(body) = &mut self.body else { return Poll::Pending };
-        let frame = ready!(body.as_mut().poll_frame(context)).transpose().map_err(UploadError::Body)?;
+        let polled = body.as_mut().poll_frame(context);
+        if let Some(progress) = &self.progress {
+            progress.step(polled.is_ready());
+        }
+        let frame = ready!(polled).transpose().map_err(|error| self.breaks(error))?;
         match frame.map(Frame::into_data) {
             Some(Ok(chunk)) => self.take(chunk)?,
             Some(Err(frame)) => self.end(frame.into_trailers().ok())?,
             None => self.end(None)?,
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn breaks(&mut self, error: BodyError) -> UploadError {
+        self.broken = Some(error);
+        UploadError::Body(error)
     }
 
     fn take(&mut self, chunk: Chunk) -> Result<(), UploadError> {
@@ -156,7 +204,7 @@ impl Upload {
         match &mut self.length {
             Length::Exact(left) => match left.checked_sub(size as u64) {
                 Some(rest) => *left = rest,
-                None => return Err(UploadError::Body(BodyError::Cut)),
+                None => return Err(self.breaks(BodyError::Cut)),
             },
             _ => {
                 let line_end = if std::mem::take(&mut self.first_chunk) { "" } else { "\r\n" };
@@ -175,7 +223,7 @@ impl Upload {
         self.body = None;
         match self.length {
             // Shorter than announced must not look complete.
-            Length::Exact(left) if left > 0 => return Err(UploadError::Body(BodyError::Cut)),
+            Length::Exact(left) if left > 0 => return Err(self.breaks(BodyError::Cut)),
             Length::Chunked => {
                 self.buffer.extend_from_slice(if self.first_chunk { b"0\r\n" } else { b"\r\n0\r\n" });
                 write_trailers(&mut self.buffer, &trailers.unwrap_or_default());
