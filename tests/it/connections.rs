@@ -5,8 +5,11 @@ use crate::harness::{End, Upstream, eventually, gateway, within};
 #[tokio::test(flavor = "multi_thread")]
 async fn one_connection_serves_many_requests_over_one_upstream_connection() {
     let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
-    let gateway =
-        gateway(&format!("routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]", primary.address, mirror.address)).await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
     let mut client = gateway.connect().await;
     for count in 1..=50 {
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await;
@@ -22,12 +25,19 @@ async fn one_connection_serves_many_requests_over_one_upstream_connection() {
 async fn pipelined_requests_are_answered_in_order() {
     let primary = Upstream::answering(|request| {
         let path = request.line.split(' ').nth(1).unwrap();
-        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}{}", path.len() + request.body.len(), request.text())
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}{}",
+            path.len() + request.body.len(),
+            request.text()
+        )
     })
     .await;
     let mirror = Upstream::saying("m").await;
-    let gateway =
-        gateway(&format!("routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]", primary.address, mirror.address)).await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
     let mut pipeline = Vec::new();
     for number in 0..40 {
         pipeline.extend(match number % 3 {
@@ -71,8 +81,11 @@ async fn a_client_that_half_closes_is_taken_to_have_gone_and_its_copy_goes_on() 
     })
     .await;
     let mirror = Upstream::saying("m").await;
-    let gateway =
-        gateway(&format!("routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]", primary.address, mirror.address)).await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
     let mut client = gateway.connect().await;
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await;
     primary.received(1).await;
@@ -86,7 +99,8 @@ async fn a_client_that_half_closes_is_taken_to_have_gone_and_its_copy_goes_on() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_close_keeps_the_request_when_configured() {
-    let (asked, go) = (std::sync::Arc::new(tokio::sync::Notify::new()), std::sync::Arc::new(tokio::sync::Notify::new()));
+    let (asked, go) =
+        (std::sync::Arc::new(tokio::sync::Notify::new()), std::sync::Arc::new(tokio::sync::Notify::new()));
     let (seen, wait) = (asked.clone(), go.clone());
     let primary = Upstream::script(move |mut served| {
         let (seen, wait) = (seen.clone(), wait.clone());
@@ -119,9 +133,11 @@ async fn a_client_gone_in_its_body_cuts_the_primary_and_the_copy_visibly() {
             served.request().await;
         };
         let (primary, mirror) = (Upstream::script(script).await, Upstream::script(script).await);
-        let gateway =
-            gateway(&format!("routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]", primary.address, mirror.address))
-                .await;
+        let gateway = gateway(&format!(
+            "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+            primary.address, mirror.address
+        ))
+        .await;
         let mut client = gateway.connect().await;
         client.send(format!("POST / HTTP/1.1\r\nhost: test\r\n{framing}\r\n\r\na\r\n0123456789\r\n")).await;
         eventually("both connections", || primary.connections() == 1 && mirror.connections() == 1).await;
@@ -152,5 +168,6 @@ async fn a_client_gone_while_it_reads_resets_the_upstream() {
         assert!(client.more().await);
     }
     client.reset();
-    eventually("the upstream connection closed", || upstream.connections() == 1 && upstream.open() == 0).await;
+    eventually("the upstream connection closed", || upstream.connections() == 1 && upstream.open() == 0)
+        .await;
 }

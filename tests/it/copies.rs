@@ -25,7 +25,8 @@ async fn copies_of_every_size_are_byte_exact() {
                 None => format!("content-length: {size}"),
                 Some(_) => "trailer: x-sum\r\ntransfer-encoding: chunked".into(),
             };
-            let mut request = format!("POST /{count} HTTP/1.1\r\nhost: test\r\n{framing}\r\n\r\n").into_bytes();
+            let mut request =
+                format!("POST /{count} HTTP/1.1\r\nhost: test\r\n{framing}\r\n\r\n").into_bytes();
             match chunk {
                 None => request.extend_from_slice(&body),
                 Some(chunk) => request.extend(chunked(&body, chunk, "x-sum: 7\r\n")),
@@ -61,7 +62,9 @@ async fn copies_are_exact_at_any_concurrency() {
                 for number in 0..each {
                     let size = (client * 7919 + number * 104_729) % 9000;
                     let body = noise((client * each + number) as u64, size);
-                    let head = format!("POST /{client}/{number} HTTP/1.1\r\nhost: test\r\ncontent-length: {size}\r\n\r\n");
+                    let head = format!(
+                        "POST /{client}/{number} HTTP/1.1\r\nhost: test\r\ncontent-length: {size}\r\n\r\n"
+                    );
                     wire.send([head.as_bytes(), &body].concat()).await;
                     assert_eq!(wire.response().await.body.len(), size);
                 }
@@ -170,7 +173,8 @@ async fn a_mirror_that_stops_reading_midway_is_shown_a_broken_copy() {
         let body = noise(4, 24 << 20);
         let mut client = gateway.connect().await;
         let mut request = match framing {
-            None => format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes(),
+            None => format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", body.len())
+                .into_bytes(),
             Some(_) => b"POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n".to_vec(),
         };
         match framing {
@@ -224,7 +228,10 @@ async fn outcomes_of_mirrors_that_fail() {
             primary.address
         ))
         .await;
-        for request in ["GET / HTTP/1.1\r\nhost: test\r\n\r\n", "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\nhi"] {
+        for request in [
+            "GET / HTTP/1.1\r\nhost: test\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\nhi",
+        ] {
             assert_eq!(gateway.ask(request).await.text(), "p", "{outcome}");
         }
         gateway.outcome(outcome, 2).await;
@@ -363,8 +370,16 @@ async fn one_backend_in_both_lanes_keeps_them_apart() {
     }
     gateway.settled().await;
     gateway.outcome("failed_reset", 100).await;
-    gateway.counts("mirrorgate_upstream_requests_total", &["backend=\"shared\"", "lane=\"primary\"", "code=\"200\""], 100.0).await;
-    gateway.counts("mirrorgate_upstream_connects_total", &["backend=\"shared\"", "lane=\"primary\""], 1.0).await;
+    gateway
+        .counts(
+            "mirrorgate_upstream_requests_total",
+            &["backend=\"shared\"", "lane=\"primary\"", "code=\"200\""],
+            100.0,
+        )
+        .await;
+    gateway
+        .counts("mirrorgate_upstream_connects_total", &["backend=\"shared\"", "lane=\"primary\""], 1.0)
+        .await;
     gateway.counts("mirrorgate_upstream_retries_total", &["lane=\"primary\""], 0.0).await;
 }
 
@@ -415,9 +430,18 @@ async fn the_counts_add_up_under_a_mix_of_everything() {
                 let body = noise(number as u64, (client * 1_009 + number * 7_001) % 200_000);
                 let (head, payload) = match (client + number) % 4 {
                     0 => (format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(number % 7)), Vec::new()),
-                    1 => (format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len()), body),
-                    2 => ("PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".into(), chunked(&body, 3_000, "x: y\r\n")),
-                    _ => (format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len() + 1), body),
+                    1 => (
+                        format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len()),
+                        body,
+                    ),
+                    2 => (
+                        "PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".into(),
+                        chunked(&body, 3_000, "x: y\r\n"),
+                    ),
+                    _ => (
+                        format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len() + 1),
+                        body,
+                    ),
                 };
                 wire.send(head).await;
                 wire.send(&payload).await;

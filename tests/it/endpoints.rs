@@ -21,7 +21,8 @@ async fn a_refused_endpoint_is_passed_over_for_any_request() {
         let posted = gateway.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody").await;
         assert_eq!(posted.text(), "ok");
     }
-    let bodies: Vec<_> = upstream.requests().into_iter().filter(|request| request.line.starts_with("POST")).collect();
+    let bodies: Vec<_> =
+        upstream.requests().into_iter().filter(|request| request.line.starts_with("POST")).collect();
     assert!(bodies.len() == 30 && bodies.iter().all(|request| request.text() == "body"));
     assert!(gateway.sum("mirrorgate_upstream_retries_total", &["lane=\"primary\""]) > 0.0);
 }
@@ -107,7 +108,8 @@ async fn a_connection_that_the_upstream_closed_while_idle_is_not_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_of_backends_and_endpoints_are_honoured() {
-    let (one, two, three) = (Upstream::saying("1").await, Upstream::saying("2").await, Upstream::saying("3").await);
+    let (one, two, three) =
+        (Upstream::saying("1").await, Upstream::saying("2").await, Upstream::saying("3").await);
     let gateway = gateway(&format!(
         "routes: [{{ backends: [{{ backend: app, weight: 3 }}, {{ backend: 'http://{}', weight: 1 }}] }}]
          backends: {{ app: {{ endpoints: [{{ address: '{}', weight: 3 }}, {{ address: '{}', weight: 0 }}] }} }}",
@@ -135,7 +137,12 @@ fn endpoint_file(path: &std::path::Path, upstreams: &[&Upstream]) {
 async fn endpoints_are_replaced_under_load_without_a_failed_request() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("app.yaml");
-    let upstreams = [Upstream::saying("0").await, Upstream::saying("1").await, Upstream::saying("2").await, Upstream::saying("3").await];
+    let upstreams = [
+        Upstream::saying("0").await,
+        Upstream::saying("1").await,
+        Upstream::saying("2").await,
+        Upstream::saying("3").await,
+    ];
     let mirror = Upstream::saying("m").await;
     endpoint_file(&file, &[&upstreams[0], &upstreams[1]]);
     let text = format!(
@@ -168,7 +175,10 @@ async fn endpoints_are_replaced_under_load_without_a_failed_request() {
         endpoint_file(&file, &[&upstreams[swap % 4], &upstreams[(swap + 1) % 4]]);
         gateway.counts("mirrorgate_backend_generation", &["backend=\"app\""], generation + 1.0).await;
         let served: usize = upstreams.iter().map(Upstream::count).sum();
-        eventually("some requests by this set", || upstreams.iter().map(Upstream::count).sum::<usize>() > served + 50).await;
+        eventually("some requests by this set", || {
+            upstreams.iter().map(Upstream::count).sum::<usize>() > served + 50
+        })
+        .await;
     }
     stop.store(true, Ordering::SeqCst);
     let mut count = 0;
@@ -179,7 +189,8 @@ async fn endpoints_are_replaced_under_load_without_a_failed_request() {
     assert!(count > 500);
     // What was removed keeps no connection; idle ones of what stays are still there.
     let removed = [&upstreams[2], &upstreams[3]];
-    eventually("no connection to removed endpoints", || removed.iter().all(|upstream| upstream.open() == 0)).await;
+    eventually("no connection to removed endpoints", || removed.iter().all(|upstream| upstream.open() == 0))
+        .await;
     assert!(upstreams[0].open() > 0 && upstreams[1].open() > 0);
 }
 

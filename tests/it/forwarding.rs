@@ -10,13 +10,23 @@ fn to(primary: &Upstream, mirror: &Upstream) -> String {
 async fn a_get_reaches_primary_and_mirror_alike() {
     let (primary, mirror) = (Upstream::saying("primary").await, Upstream::saying("mirror").await);
     let gateway = gateway(&to(&primary, &mirror)).await;
-    let response = gateway.ask("GET /a/b?c=%20d&e HTTP/1.1\r\nHost: shop.example:81\r\nX-One: 1\r\nx-one: 2\r\n\r\n").await;
+    let response = gateway
+        .ask("GET /a/b?c=%20d&e HTTP/1.1\r\nHost: shop.example:81\r\nX-One: 1\r\nx-one: 2\r\n\r\n")
+        .await;
     assert_eq!((response.status(), response.text()), (200, "primary".into()));
     let mut copy = mirror.received(1).await.remove(0);
     let request = primary.received(1).await.remove(0);
     assert_eq!(request.line, "GET /a/b?c=%20d&e HTTP/1.1");
     assert_eq!(request.field("host"), Some("shop.example:81"));
-    assert_eq!(request.fields.iter().filter(|(name, _)| name == "x-one").map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(
+        request
+            .fields
+            .iter()
+            .filter(|(name, _)| name == "x-one")
+            .map(|(_, value)| value.as_str())
+            .collect::<Vec<_>>(),
+        ["1", "2"]
+    );
     assert_eq!(request.field("content-length").or(request.field("transfer-encoding")), None);
     // Alike, but for the marker of a copy.
     let marker = copy.fields.iter().position(|(name, value)| name == "x-mirrorgate-copy" && value == "1");
@@ -54,7 +64,10 @@ async fn bodies_reach_both_as_they_were_framed() {
             for side in [&primary, &mirror] {
                 let requests = side.received(sent).await;
                 let got = &requests[sent - 1];
-                let found: Vec<_> = ["content-length", "transfer-encoding"].into_iter().filter_map(|name| Some((name, got.field(name)?))).collect();
+                let found: Vec<_> = ["content-length", "transfer-encoding"]
+                    .into_iter()
+                    .filter_map(|name| Some((name, got.field(name)?)))
+                    .collect();
                 assert_eq!(found, framing.into_iter().collect::<Vec<_>>(), "{method} {framing:?}");
                 assert_eq!((got.text().as_str(), got.end), (body, End::Complete), "{method} {framing:?}");
             }
@@ -68,7 +81,8 @@ async fn bodies_reach_both_as_they_were_framed() {
 async fn request_trailers_reach_both_without_those_that_would_change_the_message() {
     let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
     let gateway = gateway(&to(&primary, &mirror)).await;
-    let mut request = b"POST / HTTP/1.1\r\nhost: test\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    let mut request =
+        b"POST / HTTP/1.1\r\nhost: test\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     request.extend(chunked(b"body", 3, "x-sum: 7\r\ncontent-length: 3\r\nauthorization: none\r\n"));
     gateway.ask(request).await;
     for side in [&primary, &mirror] {
@@ -158,8 +172,13 @@ async fn responses_without_a_body_are_passed_as_they_are() {
         let response = client.response_to("GET").await.unwrap();
         assert_eq!(format!("/{}", response.status()), path);
         match path {
-            "/204" => assert_eq!(response.field("content-length").or(response.field("transfer-encoding")), None),
-            "/304" => assert_eq!((response.field("etag"), response.field("transfer-encoding")), (Some("\"x\""), None)),
+            "/204" => {
+                assert_eq!(response.field("content-length").or(response.field("transfer-encoding")), None)
+            }
+            "/304" => assert_eq!(
+                (response.field("etag"), response.field("transfer-encoding")),
+                (Some("\"x\""), None)
+            ),
             _ => assert_eq!(response.field("content-length"), Some("0")),
         }
     }
@@ -192,8 +211,11 @@ async fn a_response_that_stops_midway_does_not_look_complete() {
         })
         .await;
         let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", upstream.address)).await;
-        let response = gateway.get("/").await;
-        assert_eq!((response.status(), response.end), (200, End::Cut), "{head}");
+        let mut client = gateway.connect().await;
+        client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await;
+        // Broken off before its head had left, or after.
+        let response = client.response_to("GET").await;
+        assert!(response.is_none_or(|response| response.end == End::Cut), "{head}");
     }
 }
 
@@ -285,7 +307,8 @@ async fn interim_responses_are_read_over_and_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_edit_what_both_get_and_what_the_client_gets() {
-    let primary = Upstream::answering(|_| "HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 0\r\n\r\n".into()).await;
+    let primary =
+        Upstream::answering(|_| "HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 0\r\n\r\n".into()).await;
     let mirror = Upstream::saying("m").await;
     let gateway = gateway(&format!(
         "routes:
@@ -303,15 +326,24 @@ async fn filters_edit_what_both_get_and_what_the_client_gets() {
         primary.address, mirror.address
     ))
     .await;
-    let response = gateway.ask("GET /old/x?q HTTP/1.1\r\nhost: test\r\nx-add: a\r\nx-gone: 1\r\nx-set: 0\r\n\r\n").await;
+    let response =
+        gateway.ask("GET /old/x?q HTTP/1.1\r\nhost: test\r\nx-add: a\r\nx-gone: 1\r\nx-set: 0\r\n\r\n").await;
     assert_eq!((response.field("server"), response.field("x-by")), (None, Some("gate")));
     let values = |message: &crate::harness::Message, name: &str| {
-        message.fields.iter().filter(|(other, _)| other == name).map(|(_, value)| value.clone()).collect::<Vec<_>>()
+        message
+            .fields
+            .iter()
+            .filter(|(other, _)| other == name)
+            .map(|(_, value)| value.clone())
+            .collect::<Vec<_>>()
     };
     let request = primary.received(1).await.remove(0);
     assert_eq!(request.line, "GET /new/x?q HTTP/1.1");
     assert_eq!(request.field("host"), Some("inner.test"));
-    assert_eq!((values(&request, "x-set"), values(&request, "x-add")), (vec!["a".into()], vec!["a".into(), "b".into()]));
+    assert_eq!(
+        (values(&request, "x-set"), values(&request, "x-add")),
+        (vec!["a".into()], vec!["a".into(), "b".into()])
+    );
     assert_eq!(values(&request, "x-gone").len(), 0);
     let copy = mirror.received(1).await.remove(0);
     assert_eq!((copy.line.as_str(), copy.field("host")), ("GET /new/x?q HTTP/1.1", Some("inner.test")));

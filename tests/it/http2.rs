@@ -11,7 +11,11 @@ async fn a_client_of_http2_reaches_backends_of_http1() {
     })
     .await;
     let mirror = Upstream::saying("m").await;
-    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]", primary.address, mirror.address)).await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
     let mut client = H2Client::connect(gateway.address).await;
     let get = client.ask(Request::get("http://shop.test/a?b"), Vec::new(), &[]).await.unwrap();
     assert_eq!((get.parts.status.as_u16(), get.body.as_slice()), (200, &b"hi"[..]));
@@ -32,8 +36,13 @@ async fn a_client_of_http2_reaches_backends_of_http1() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_http1_reaches_backends_of_http2() {
-    let (primary, mirror) = (H2Upstream::saying("p", &[("x-sum", "7")]).await, H2Upstream::saying("m", &[]).await);
-    let gateway = gateway(&format!("routes: [{{ backend: 'h2c://{}', mirrors: ['h2c://{}'] }}]", primary.address, mirror.address)).await;
+    let (primary, mirror) =
+        (H2Upstream::saying("p", &[("x-sum", "7")]).await, H2Upstream::saying("m", &[]).await);
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'h2c://{}', mirrors: ['h2c://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
     let body = noise(2, 200_000);
     let mut request = b"POST /x?y HTTP/1.1\r\nhost: shop.test\r\ncookie: a=1\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     request.extend(chunked(&body, 5000, "x-check: ok\r\n"));
@@ -53,7 +62,9 @@ async fn a_client_of_http1_reaches_backends_of_http2() {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_lanes_of_one_http2_backend_have_connections_of_their_own() {
     let upstream = H2Upstream::saying("ok", &[("x-sum", "7")]).await;
-    let gateway = gateway(&format!("routes: [{{ backend: 'h2c://{0}', mirrors: ['h2c://{0}'] }}]", upstream.address)).await;
+    let gateway =
+        gateway(&format!("routes: [{{ backend: 'h2c://{0}', mirrors: ['h2c://{0}'] }}]", upstream.address))
+            .await;
     let mut client = H2Client::connect(gateway.address).await;
     for _ in 0..20 {
         let answer = client.ask(Request::get("http://a.test/"), Vec::new(), &[]).await.unwrap();
@@ -69,7 +80,11 @@ async fn both_lanes_of_one_http2_backend_have_connections_of_their_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_streams_at_once_are_all_answered() {
     let (primary, mirror) = (H2Upstream::saying("p", &[]).await, Upstream::saying("m").await);
-    let gateway = gateway(&format!("routes: [{{ backend: 'h2c://{}', mirrors: ['http://{}'] }}]", primary.address, mirror.address)).await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'h2c://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
     let mut tasks = tokio::task::JoinSet::new();
     for connection in 0..4_u64 {
         let mut client = H2Client::connect(gateway.address).await;

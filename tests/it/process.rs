@@ -18,7 +18,8 @@ fn write(path: &std::path::Path, text: &str) {
 async fn a_reload_swaps_routes_under_load_and_keeps_connections() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gate.yaml");
-    let (stays, other, mirror) = (Upstream::saying("stays").await, Upstream::saying("other").await, Upstream::saying("m").await);
+    let (stays, other, mirror) =
+        (Upstream::saying("stays").await, Upstream::saying("other").await, Upstream::saying("m").await);
     let base = "listeners: [127.0.0.1:0]\nadmin: off\nworkers: 2\n";
     write(&file, &format!("{base}routes: [{{ backend: 'http://{}' }}]\n", stays.address));
     let gateway = Gateway::of_file(&file).await;
@@ -65,13 +66,24 @@ async fn a_reload_adds_and_removes_listeners() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gate.yaml");
     let upstream = Upstream::saying("ok").await;
-    let text = |listeners: &str| format!("listeners: [{listeners}]\nadmin: off\nworkers: 2\nroutes: [{{ backend: 'http://{}' }}]\n", upstream.address);
+    let text = |listeners: &str| {
+        format!(
+            "listeners: [{listeners}]\nadmin: off\nworkers: 2\nroutes: [{{ backend: 'http://{}' }}]\n",
+            upstream.address
+        )
+    };
     write(&file, &text("127.0.0.1:0"));
     let gateway = Gateway::of_file(&file).await;
     assert_eq!(gateway.get("/").await.text(), "ok");
     write(&file, &text("127.0.0.1:0, '127.0.0.2:0'"));
     eventually("a second listener", || gateway.running().addresses().len() == 2).await;
-    let second = gateway.running().addresses().into_iter().map(|(_, address)| address).find(|address| *address != gateway.address).unwrap();
+    let second = gateway
+        .running()
+        .addresses()
+        .into_iter()
+        .map(|(_, address)| address)
+        .find(|address| *address != gateway.address)
+        .unwrap();
     let mut wire = Wire::connect(second).await;
     wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(wire.response().await.text(), "ok");
@@ -106,7 +118,11 @@ async fn a_drain_finishes_what_is_in_flight_and_closes_what_is_idle() {
     })
     .await;
     let mirror = Upstream::saying("m").await;
-    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]", primary.address, mirror.address)).await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
     let address = gateway.address;
     let mut idle = gateway.connect().await;
     idle.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
@@ -145,7 +161,11 @@ async fn a_drain_waits_for_copies_too() {
         }
     })
     .await;
-    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]", primary.address, mirror.address)).await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
     let metrics = gateway.running().gateway().metrics().clone();
     assert_eq!(gateway.get("/").await.text(), "p");
     mirror.received(1).await;
@@ -160,7 +180,11 @@ async fn a_drain_waits_for_copies_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_during_a_drain_is_not_copied() {
     let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
-    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]", primary.address, mirror.address)).await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
     let mut wire = gateway.connect().await;
     // A head that has begun before the drain is a request in flight.
     wire.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
@@ -169,7 +193,8 @@ async fn a_request_during_a_drain_is_not_copied() {
     let data_plane = gateway.running().gateway().clone();
     data_plane.drain();
     wire.send("\r\n").await;
-    assert_eq!(wire.response().await.text(), "p");
+    let response = wire.response().await;
+    assert_eq!((response.text().as_str(), response.field("connection")), ("p", Some("close")));
     assert_eq!(held[0].1.outcome_total(mirrorgate::mirror::outcome::Outcome::SkippedDraining), 1);
     assert_eq!(mirror.connections(), 0);
 }

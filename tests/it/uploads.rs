@@ -231,7 +231,11 @@ async fn a_refused_expectation_reaches_the_client_and_no_100_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_bodies_pass_both_ways_at_once() {
     let primary = Upstream::answering(|request| {
-        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{}", 2 * request.body.len(), "ab".repeat(request.body.len()))
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{}",
+            2 * request.body.len(),
+            "ab".repeat(request.body.len())
+        )
     })
     .await;
     let mirror = Upstream::saying("m").await;

@@ -48,6 +48,9 @@ pub struct H2Upstream {
 
 /// A body of `pieces`, and trailers where there are any.
 fn body(pieces: Vec<Vec<u8>>, trailers: &[(&'static str, &'static str)]) -> Sent {
+    if pieces.is_empty() && trailers.is_empty() {
+        return BodyExt::boxed(http_body_util::Empty::new());
+    }
     let mut frames: Vec<Result<Frame<Bytes>, Infallible>> =
         pieces.into_iter().map(|piece| Ok(Frame::data(piece.into()))).collect();
     if !trailers.is_empty() {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::wire::{Message, Wire};
 use super::eventually;
+use super::wire::{Message, Wire};
 
 /// A scripted server. Closes with everything it has when dropped.
 pub struct Upstream {

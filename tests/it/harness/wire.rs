@@ -135,7 +135,8 @@ impl Wire {
     /// The next response, interim or not, to a request of `method`.
     pub async fn response_to(&mut self, method: &str) -> Option<Message> {
         let head = within("a response", self.head()).await?;
-        let bodiless = method == "HEAD" || [" 1", " 204", " 304"].iter().any(|code| head.line[8..].starts_with(code));
+        let bodiless =
+            method == "HEAD" || [" 1", " 204", " 304"].iter().any(|code| head.line[8..].starts_with(code));
         if bodiless { Some(head) } else { Some(within("a response's body", self.body_of(head, true)).await) }
     }
 
@@ -218,7 +219,11 @@ impl Message {
 
     /// The status of a response.
     pub fn status(&self) -> u16 {
-        self.line.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{:?}", self.line))
+        self.line
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .unwrap_or_else(|| panic!("{:?}", self.line))
     }
 
     /// Names of the fields, in lower case, sorted.
