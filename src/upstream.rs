@@ -173,7 +173,7 @@ struct Failed {
 /// A request in the form that a backend's protocol takes.
 enum Message {
     Http1(Box<Upload>),
-    Http2(http::Request<http2::OutgoingBody>),
+    Http2(Box<http::Request<http2::OutgoingBody>>),
 }
 
 impl Message {
@@ -195,10 +195,10 @@ impl Message {
             Protocol::Http1 => {
                 Self::Http1(Box::new(Upload::new(parts, backend.host(), body, length, upgrade)))
             }
-            Protocol::H2c => Self::Http2(
+            Protocol::H2c => Self::Http2(Box::new(
                 http2::request(parts, backend.host(), body)
                     .map_err(|error| ExchangeError::Protocol(error.to_string()))?,
-            ),
+            )),
         })
     }
 }
@@ -241,7 +241,7 @@ async fn attempt(
 ) -> Result<Answer, Failed> {
     match message {
         Message::Http1(upload) => attempt_http1(lease, upload, method, backend, policy).await,
-        Message::Http2(request) => attempt_http2(lease, request, backend, policy).await,
+        Message::Http2(request) => attempt_http2(lease, *request, backend, policy).await,
     }
 }
 
@@ -308,7 +308,7 @@ async fn attempt_http2(
 ) -> Result<Answer, Failed> {
     let unsent = |error: ExchangeError, request| Failed {
         error,
-        unsent: Some(Message::Http2(request)),
+        unsent: Some(Message::Http2(Box::new(request))),
         reused: false,
     };
     let mut reused = true;
@@ -341,7 +341,8 @@ async fn attempt_http2(
     match connection.exchange(lease, request).await {
         Ok(response) => Ok(Answer { response: response.map(ResponseBody::Http2), interim: 0, tunnel: None }),
         Err((error, message)) => {
-            Err(Failed { error: http2_error(&error), unsent: message.map(Message::Http2), reused })
+            let unsent = message.map(|request| Message::Http2(Box::new(request)));
+            Err(Failed { error: http2_error(&error), unsent, reused })
         }
     }
 }

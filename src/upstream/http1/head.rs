@@ -138,6 +138,10 @@ pub fn read_response(input: &mut BytesMut, method: &Method) -> Result<Option<Res
         headers.append(name, value.map_err(|_| NotHttp::Head)?);
     }
     let (length, framed) = response_length(&headers, status, method)?;
+    if !framed || headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        // RFC 9112, 6.3: what goes on must say once, and rightly, how long the body is.
+        state_length(&mut headers, length);
+    }
     let keep_alive = framed && stays_open(&headers, version);
     Ok(Some(ResponseHead { status, version, headers, length, keep_alive }))
 }
@@ -170,6 +174,14 @@ fn response_length(
         Some(bytes) => (Length::Exact(bytes), true),
         None => (Length::UntilClose, false),
     })
+}
+
+fn state_length(headers: &mut HeaderMap, length: Length) {
+    let declared = content_length(headers).ok().flatten();
+    headers.remove(CONTENT_LENGTH);
+    if let (Some(bytes), Length::Exact(_) | Length::None) = (declared, length) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+    }
 }
 
 /// The one number that all Content-Length fields agree on.
@@ -257,3 +269,6 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     }
     digits.get(start..).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -245,3 +245,6 @@ impl Upload {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
