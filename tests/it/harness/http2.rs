@@ -92,6 +92,18 @@ impl H2Client {
         Self { sender, connection }
     }
 
+    /// Sends a request with the beginning of a body, and resets its stream once `begun`.
+    pub async fn begin_and_reset(&mut self, request: http::request::Builder, begun: impl FnMut() -> bool) {
+        let first = stream::iter([Ok(Frame::data(Bytes::from_static(b"begin")))]);
+        let body = StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()));
+        let response = self.sender.send_request(request.body(BodyExt::boxed(body)).unwrap());
+        // A response that nobody waits for any more resets its stream.
+        tokio::select! {
+            _ = response => panic!("an answer to half a request"),
+            () = eventually("the request begun", begun) => {}
+        }
+    }
+
     /// Sends a request; the whole response, or the error of the stream.
     pub async fn ask(
         &mut self,
