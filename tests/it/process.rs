@@ -253,7 +253,7 @@ async fn the_access_log_has_a_record_of_each_request_and_of_each_copy() {
     };
     eventually("six records", || records().len() == 6).await;
     let records = records();
-    let of = |path: &str| records.iter().filter(|record| record["path"] == path).collect::<Vec<_>>();
+    let of = |path: &str| records.iter().filter(|record| record["x-envoy-origin-path"] == path).collect::<Vec<_>>();
     for (path, code, flag) in
         [("/refused", 502, "UF"), ("/empty", 503, "UH"), ("/slow", 504, "UT"), ("/nowhere", 404, "NR")]
     {
@@ -267,7 +267,7 @@ async fn the_access_log_has_a_record_of_each_request_and_of_each_copy() {
     }
     let fine = of("/fine");
     assert_eq!(fine.len(), 2);
-    assert!(fine[0]["request_id"].is_string() && fine[0]["request_id"] == fine[1]["request_id"]);
+    assert!(fine[0]["x-request-id"].is_string() && fine[0]["x-request-id"] == fine[1]["x-request-id"]);
     assert!(fine.iter().any(|record| record["outcome"] == "delivered"), "{fine:#?}");
 }
 
