@@ -3,6 +3,7 @@
 //! The control runtime (discovery, reload, admin API, signals) and the workers are apart: no scrape
 //! and no large endpoint list ever stands in front of a request.
 
+mod handle;
 mod listeners;
 mod reload;
 mod view;
@@ -14,22 +15,26 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+pub use self::handle::{Handle, start};
 use self::listeners::Listeners;
 use self::reload::Reloader;
 use crate::admin::readiness::Readiness;
-use crate::admin::{Admin, AdminState, SetLogLevel};
+use crate::admin::{Admin, AdminState};
 use crate::config::{self, Configuration};
 use crate::discovery::resolver::ResolverPolicy;
 use crate::discovery::{Discovery, DnsSettings, Settings};
 use crate::limits;
 use crate::plan::Plan;
+use crate::proxy::tls::Terminator;
 use crate::proxy::{Gateway, Workers};
 use crate::routing::table::{Builder, RoutingTable};
 use crate::shard::Lane;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
+use crate::upstream;
 use crate::upstream::registry::Registry;
 
 /// What the command line asked for.
@@ -46,8 +51,17 @@ pub struct Options {
 pub enum Origin {
     /// A file, which is watched.
     File(PathBuf),
-    /// The command line.
+    /// The command line, or a program.
     Flags(Box<Configuration>),
+}
+
+impl Origin {
+    fn load(self) -> Result<(Configuration, Option<PathBuf>), Unusable> {
+        match self {
+            Self::File(file) => Ok((config::load(&file).map_err(unusable)?, Some(file))),
+            Self::Flags(configuration) => Ok((*configuration, None)),
+        }
+    }
 }
 
 /// Why the process cannot run; each line is for people.
@@ -58,36 +72,27 @@ pub struct Unusable(pub String);
 /// Runs until SIGTERM or SIGINT, and drains.
 pub fn run(options: Options) -> Result<(), Unusable> {
     let level = logging::start(options.log.as_deref()).map_err(unusable)?;
-    let (configuration, file) = match options.origin {
-        Origin::File(file) => (config::load(&file).map_err(unusable)?, Some(file)),
-        Origin::Flags(configuration) => (*configuration, None),
-    };
+    let (configuration, file) = options.origin.load()?;
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let control = control.map_err(unusable)?;
     control.block_on(async {
-        let set_level: SetLogLevel = Arc::new(move |text| level.set(text).map_err(|error| error.to_string()));
-        let running = Running::start(configuration, file, set_level).await?;
+        let running = Running::start(configuration, file, Some(level)).await?;
         running.until_told_to_stop().await;
+        let gateway = running.gateway.clone();
         let drained = tokio::select! {
-            drained = running.drain(options.drain_delay) => drained,
-            () = stop_signal() => {
-                tracing::warn!("stopped before everything was drained");
-                false
-            }
+            () = running.drain(options.drain_delay) => true,
+            () = stop_signal() => false,
         };
         if !drained {
+            tracing::warn!("stopped before everything was drained");
+            flush(&gateway).await;
+        }
+        if !drained || gateway.connections() > 0 {
             // Threads that still serve must not hold the process.
             std::process::exit(0);
         }
         Ok(())
     })
-}
-
-/// Starts a gateway within a process that goes on: for a program that embeds it, and for tests. It
-/// is told of nothing by signals but SIGHUP. Called on the runtime that the control side is to run on.
-pub async fn start(configuration: Configuration, file: Option<PathBuf>) -> Result<Running, Unusable> {
-    let fixed: SetLogLevel = Arc::new(|_| Err("the log belongs to the process around".into()));
-    Running::start(configuration, file, fixed).await
 }
 
 /// One line about a plan.
@@ -101,23 +106,38 @@ pub fn summary(plan: &Plan) -> String {
     )
 }
 
+/// What is wrong with the files that `plan` names: certificates, keys and roots.
+pub fn unusable_files(plan: &Plan) -> Vec<String> {
+    let listeners = plan.listeners.iter().filter_map(|listener| Some((listener, listener.tls.as_ref()?)));
+    let of_listeners = listeners.flat_map(|(listener, tls)| {
+        let errors = Terminator::new(tls).err().unwrap_or_default();
+        errors.into_iter().map(move |error| format!("listener {}: {error}", listener.name))
+    });
+    let backends = plan.backends.iter().filter_map(|spec| Some((spec, spec.transport.tls.as_ref()?)));
+    let of_backends = backends.filter_map(|(spec, tls)| {
+        upstream::tls::check(tls).err().map(|error| format!("backend {}: {error}", spec.name))
+    });
+    of_listeners.chain(of_backends).collect()
+}
+
 /// Everything that runs.
-pub struct Running {
+struct Running {
     gateway: Arc<Gateway>,
-    registry: Arc<Registry>,
-    admin: Option<SocketAddr>,
     workers: Workers,
     listeners: Arc<Listeners>,
     readiness: Readiness,
-    reloader: Option<Arc<Reloader>>,
+    registry: Arc<Registry>,
+    admin: Option<SocketAddr>,
     drain: watch::Sender<bool>,
+    /// The control side; ends when this is dropped.
+    tasks: JoinSet<()>,
 }
 
 impl Running {
     async fn start(
         configuration: Configuration,
         file: Option<PathBuf>,
-        set_log_level: SetLogLevel,
+        level: Option<logging::LogLevel>,
     ) -> Result<Self, Unusable> {
         let plan = &configuration.plan;
         for warning in &configuration.warnings {
@@ -141,13 +161,14 @@ impl Running {
         let table = builder.build(plan);
         let readiness = Readiness::new();
         let answered = wait_for_primaries(&table, &readiness);
-        tokio::spawn(Discovery::new(settings()).run(registry.clone()));
-        tokio::spawn(reap(registry.clone()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Discovery::new(settings()).run(registry.clone()));
+        tasks.spawn(reap(registry.clone()));
         first_answers(answered).await;
 
         let (gateway, threads) =
             Gateway::start(workers, table, metrics.clone(), access_log).map_err(unusable)?;
-        listeners.open(&gateway, bound);
+        listeners.open(&gateway, bound, &plan.listeners);
         tracing::info!(workers, "{}", summary(plan));
         let drain = watch::Sender::new(false);
         let reloader =
@@ -163,41 +184,24 @@ impl Running {
                 routes: view::routes(gateway.clone()),
                 configuration: view::configuration(reloader.clone()),
                 drain: drain.clone(),
-                set_log_level,
+                set_log_level: Arc::new(move |text| match &level {
+                    Some(level) => level.set(text).map_err(|error| error.to_string()),
+                    None => Err("the log belongs to the program around the gateway".to_owned()),
+                }),
             };
-            tokio::spawn(admin.serve(Arc::new(state)));
+            tasks.spawn(admin.serve(Arc::new(state)));
         }
-        tokio::spawn(reloader.clone().run());
+        tasks.spawn(reloader.run());
         Ok(Self {
             gateway,
-            registry,
-            admin: admin_address,
             workers: threads,
             listeners,
             readiness,
-            reloader: Some(reloader),
+            registry,
+            admin: admin_address,
             drain,
+            tasks,
         })
-    }
-
-    /// Where clients connect, with the ports that the system chose, by the listener's name.
-    pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
-        self.listeners.addresses()
-    }
-
-    /// Where the admin API answers, if it does.
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin
-    }
-
-    /// What the data plane shares.
-    pub fn gateway(&self) -> &Arc<Gateway> {
-        &self.gateway
-    }
-
-    /// The backends that are referred to.
-    pub fn registry(&self) -> &Arc<Registry> {
-        &self.registry
     }
 
     async fn until_told_to_stop(&self) {
@@ -209,28 +213,29 @@ impl Running {
     }
 
     /// Not ready at once; accepting for `delay` more; then in-flight requests, and copies for less
-    /// long. False when something was still under way then.
-    pub async fn drain(self, delay: Duration) -> bool {
+    /// long.
+    async fn drain(self, delay: Duration) {
+        let Self { gateway, workers, listeners, readiness, tasks, .. } = self;
         tracing::info!("draining");
-        self.readiness.drain();
-        let gateway = self.gateway.clone();
-        let stopped = tokio::task::spawn_blocking(move || {
-            std::thread::sleep(delay);
-            self.listeners.close();
-            self.gateway.drain();
-            self.gateway.stop(limits::DRAIN, limits::DRAIN_COPIES);
-            self.workers.join();
-            drop(self.reloader);
-        });
-        if stopped.await.is_ok() {
-            tracing::info!("drained");
-        }
-        let log = gateway.access_log().clone();
-        let flushed = tokio::task::spawn_blocking(move || log.flush(Duration::from_secs(1)));
-        if !matches!(flushed.await, Ok(true)) {
-            tracing::warn!("the end of the access log is lost");
-        }
-        gateway.connections() == 0
+        readiness.drain();
+        tokio::time::sleep(delay).await;
+        listeners.close();
+        gateway.drain();
+        gateway.stop(limits::DRAIN, limits::DRAIN_COPIES);
+        // A worker that panicked has said so.
+        let _joined = tokio::task::spawn_blocking(move || workers.join()).await;
+        flush(&gateway).await;
+        tracing::info!("drained");
+        drop(tasks);
+    }
+}
+
+/// Gives the access log a moment to write what is left.
+async fn flush(gateway: &Gateway) {
+    let log = gateway.access_log().clone();
+    let flushed = tokio::task::spawn_blocking(move || log.flush(Duration::from_secs(1)));
+    if !matches!(flushed.await, Ok(true)) {
+        tracing::warn!("the end of the access log is lost");
     }
 }
 
@@ -277,6 +282,9 @@ async fn reap(registry: Arc<Registry>) {
         turns.tick().await;
         let Some(oldest) = Instant::now().checked_sub(limits::IDLE_AGE) else { continue };
         registry.live().iter().for_each(|backend| backend.reap(oldest));
+        // Reads files; beside the control runtime, like all that blocks.
+        let living = registry.live();
+        let _read = tokio::task::spawn_blocking(move || living.iter().for_each(|one| one.reload_tls())).await;
     }
 }
 
@@ -306,7 +314,8 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-async fn stop_signal() {
+/// Resolves when the process is told to stop.
+pub(crate) async fn stop_signal() {
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {

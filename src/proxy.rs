@@ -8,10 +8,12 @@ pub mod client_body;
 pub mod connection;
 pub mod deadlines;
 pub mod framing;
+pub mod proxy_protocol;
 pub mod record;
 pub mod reply;
 pub mod request;
 pub mod sanitize;
+pub mod tls;
 pub mod tunnel;
 
 use std::io;
@@ -87,7 +89,7 @@ impl Gateway {
         let mut threads = Vec::new();
         for (number, inbox) in inboxes.into_iter().enumerate() {
             let worker = Worker::new(WorkerId(number), fastrand::u64(..));
-            gateway.metrics.gateway.watch_deadlines(worker.deadlines().clone());
+            gateway.metrics.gateway.watch(worker.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let gateway = gateway.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));

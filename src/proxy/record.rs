@@ -91,13 +91,9 @@ impl Finish {
         self.received.get_or_insert_default().clone()
     }
 
-    /// An endpoint answered, after `interim` responses that could not be passed on.
-    pub fn answered(&mut self, endpoint: Arc<Endpoint>, interim: usize) {
+    /// An endpoint answered.
+    pub fn answered(&mut self, endpoint: Arc<Endpoint>) {
         self.endpoint = Some(endpoint);
-        if interim > 0 {
-            let dropped = &self.context.gateway().metrics().gateway.dropped_interim;
-            dropped.fetch_add(interim as u64, Ordering::Relaxed);
-        }
     }
 
     /// Trailers, or some of them, could not be passed on.

@@ -241,6 +241,15 @@ impl Exposition {
         page.gauge("mirrorgate_build_info", "1, labelled with the version", |family| {
             family.value(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)
         })?;
+        page.gauge(
+            "mirrorgate_certificate_expiry_timestamp_seconds",
+            "When a listener's certificate ends to be valid",
+            |family| {
+                gateway.certificate_expiries().iter().try_for_each(|((listener, name), not_after)| {
+                    family.value(&[("listener", listener), ("name", name)], *not_after as f64)
+                })
+            },
+        )?;
         page.gauge("mirrorgate_client_connections", "Client connections open", |family| {
             family.value(&[], gateway.client_connections.load(Ordering::Relaxed) as f64)
         })?;
@@ -252,9 +261,14 @@ impl Exposition {
             ),
             ("mirrorgate_accept_errors", "Errors of accept", &gateway.accept_errors),
             (
-                "mirrorgate_interim_responses_dropped",
-                "Interim responses that could not be passed on",
-                &gateway.dropped_interim,
+                "mirrorgate_tls_handshakes",
+                "TLS handshakes with clients that succeeded",
+                &gateway.tls_handshakes,
+            ),
+            (
+                "mirrorgate_tls_handshakes_failed",
+                "TLS handshakes with clients that failed",
+                &gateway.tls_handshakes_failed,
             ),
             (
                 "mirrorgate_trailers_dropped",
@@ -270,6 +284,11 @@ impl Exposition {
                 family.count(&[("reason", reason.as_str())], gateway.refused_total(*reason))
             })
         })?;
+        page.counter(
+            "mirrorgate_interim_responses_dropped",
+            "Interim responses that could not be passed on",
+            |family| family.count(&[], gateway.interim_dropped_total()),
+        )?;
         page.counter("mirrorgate_framing_refused", "Requests refused on their raw bytes", |family| {
             let mut seen = gateway.framing.iter().filter(|(_, count)| *count > 0);
             seen.try_for_each(|(reason, count)| family.count(&[("reason", reason)], count))

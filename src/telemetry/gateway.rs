@@ -1,12 +1,14 @@
 //! Counters of the process that belong to no route and no backend. None is touched by a request that
 //! is simply forwarded, so they are not sharded.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::proxy::deadlines::{Deadlines, Expiry};
+use crate::proxy::deadlines::Expiry;
 use crate::proxy::framing::refusal::{Refusal as Framing, RefusalCounts};
+use crate::worker::Worker;
 
 /// What belongs to no route.
 #[derive(Default)]
@@ -17,15 +19,19 @@ pub struct GatewayMetrics {
     pub client_connections_total: AtomicU64,
     /// Errors of `accept`.
     pub accept_errors: AtomicU64,
-    /// Interim (1xx) responses of backends that could not be passed on.
-    pub dropped_interim: AtomicU64,
     /// Trailer sections that could not be passed on.
     pub dropped_trailers: AtomicU64,
     /// Access records that were lost: the writer could not keep up, or could not write.
     pub access_log_dropped: AtomicU64,
     /// Requests refused on their raw bytes.
     pub framing: Arc<RefusalCounts>,
-    deadlines: Mutex<Vec<Arc<Deadlines>>>,
+    workers: Mutex<Vec<Arc<Worker>>>,
+    /// TLS handshakes with clients that succeeded.
+    pub tls_handshakes: AtomicU64,
+    /// TLS handshakes with clients that failed, time-outs included.
+    pub tls_handshakes_failed: AtomicU64,
+    /// By listener and certificate: seconds since 1970.
+    certificates: Mutex<BTreeMap<(Arc<str>, String), i64>>,
     refused: [AtomicU64; Refusal::ALL.len()],
     reloads: [AtomicU64; 2],
     /// Seconds since 1970; 0 before the first.
@@ -82,6 +88,8 @@ refusals! {
     Overload = "overload",
     /// As many connections as allowed are open.
     ConnectionLimit = "connection_limit",
+    /// A connection began without the PROXY protocol header that its listener requires.
+    ProxyProtocol = "proxy_protocol",
     /// The process is stopping.
     Draining = "draining",
 }
@@ -113,15 +121,39 @@ impl GatewayMetrics {
             }
     }
 
-    /// Counts the deadlines of one worker's connections from now on.
-    pub fn watch_deadlines(&self, deadlines: Arc<Deadlines>) {
-        self.deadlines.lock().unwrap_or_else(PoisonError::into_inner).push(deadlines);
+    /// Adds what `worker` counts from now on.
+    pub fn watch(&self, worker: Arc<Worker>) {
+        self.workers().push(worker);
     }
 
     /// Client connections that were ended since this deadline passed.
     pub fn expired_total(&self, expiry: Expiry) -> u64 {
-        let deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
-        deadlines.iter().map(|deadlines| deadlines.expired(expiry)).sum()
+        self.workers().iter().map(|worker| worker.deadlines().expired(expiry)).sum()
+    }
+
+    /// Interim (1xx) responses of backends that could not be passed on.
+    pub fn interim_dropped_total(&self) -> u64 {
+        self.workers().iter().map(|worker| worker.interim_dropped()).sum()
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Vec<Arc<Worker>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `listener` shows clients now, and until when each certificate is valid.
+    pub fn certificates(&self, listener: &Arc<str>, expiries: impl Iterator<Item = (String, i64)>) {
+        let mut certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        certificates.retain(|(other, _), _| other != listener);
+        for (name, not_after) in expiries {
+            // Of twins of one name the first to end is the one to tell.
+            let entry = certificates.entry((listener.clone(), name)).or_insert(not_after);
+            *entry = not_after.min(*entry);
+        }
+    }
+
+    /// All of them.
+    pub fn certificate_expiries(&self) -> BTreeMap<(Arc<str>, String), i64> {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The configuration was read, at start or again.

@@ -76,10 +76,10 @@ async fn a_reload_adds_and_removes_listeners() {
     let gateway = Gateway::of_file(&file).await;
     assert_eq!(gateway.get("/").await.text(), "ok");
     write(&file, &text("127.0.0.1:0, '127.0.0.2:0'"));
-    eventually("a second listener", || gateway.running().addresses().len() == 2).await;
+    eventually("a second listener", || gateway.running().listeners().len() == 2).await;
     let second = gateway
         .running()
-        .addresses()
+        .listeners()
         .into_iter()
         .map(|(_, address)| address)
         .find(|address| *address != gateway.address)
@@ -88,7 +88,7 @@ async fn a_reload_adds_and_removes_listeners() {
     wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(wire.response().await.text(), "ok");
     write(&file, &text("127.0.0.1:0"));
-    eventually("the second one closed", || gateway.running().addresses().len() == 1).await;
+    eventually("the second one closed", || gateway.running().listeners().len() == 1).await;
     // Its connections go on.
     wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(wire.response().await.text(), "ok");
@@ -193,8 +193,7 @@ async fn a_request_during_a_drain_is_not_copied() {
     let data_plane = gateway.running().gateway().clone();
     data_plane.drain();
     wire.send("\r\n").await;
-    let response = wire.response().await;
-    assert_eq!((response.text().as_str(), response.field("connection")), ("p", Some("close")));
+    assert_eq!(wire.response().await.text(), "p");
     assert_eq!(held[0].1.outcome_total(mirrorgate::mirror::outcome::Outcome::SkippedDraining), 1);
     assert_eq!(mirror.connections(), 0);
 }
@@ -253,7 +252,9 @@ async fn the_access_log_has_a_record_of_each_request_and_of_each_copy() {
     };
     eventually("six records", || records().len() == 6).await;
     let records = records();
-    let of = |path: &str| records.iter().filter(|record| record["x-envoy-origin-path"] == path).collect::<Vec<_>>();
+    let of = |path: &str| {
+        records.iter().filter(|record| record["x-envoy-origin-path"] == path).collect::<Vec<_>>()
+    };
     for (path, code, flag) in
         [("/refused", 502, "UF"), ("/empty", 503, "UH"), ("/slow", 504, "UT"), ("/nowhere", 404, "NR")]
     {
@@ -282,7 +283,7 @@ async fn the_admin_api_tells_what_runs() {
     );
     write(&file, &good);
     let gateway = Gateway::of_file(&file).await;
-    let admin = gateway.running().admin_address().unwrap();
+    let admin = gateway.running().admin().unwrap();
     let ask = async |path: &str| {
         let mut wire = Wire::connect(admin).await;
         wire.send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).await;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mirrorgate::app::{self, Running};
+use mirrorgate::app::{self, Handle, Origin};
 use mirrorgate::config;
 use mirrorgate::mirror::outcome::Outcome;
 use mirrorgate::telemetry::exposition::{Format, render};
@@ -15,7 +15,7 @@ use super::wire::{Message, Wire};
 
 /// A running gateway. Stops at once when dropped.
 pub struct Gateway {
-    running: Option<Running>,
+    running: Option<Handle>,
     pub address: SocketAddr,
 }
 
@@ -32,9 +32,14 @@ pub async fn gateway(rest: &str) -> Gateway {
 impl Gateway {
     /// Starts a gateway of `text`, whose paths are relative to `base`.
     pub async fn start(text: &str, base: &Path, file: Option<PathBuf>) -> Self {
-        let configuration = config::parse(text, base).unwrap_or_else(|errors| panic!("{errors}"));
-        let running = app::start(configuration, file).await.unwrap();
-        let address = running.addresses()[0].1;
+        let origin = match file {
+            Some(file) => Origin::File(file),
+            None => {
+                Origin::Flags(Box::new(config::parse(text, base).unwrap_or_else(|errors| panic!("{errors}"))))
+            }
+        };
+        let running = app::start(origin).await.unwrap();
+        let address = running.address().unwrap();
         Self { running: Some(running), address }
     }
 
@@ -44,7 +49,7 @@ impl Gateway {
         Self::start(&text, path.parent().unwrap(), Some(path.to_owned())).await
     }
 
-    pub fn running(&self) -> &Running {
+    pub fn running(&self) -> &Handle {
         self.running.as_ref().unwrap()
     }
 
@@ -127,7 +132,7 @@ impl Gateway {
 
     /// Drains it, as SIGTERM does; true when all ended in time.
     pub async fn drain(mut self, delay: Duration) -> bool {
-        self.running.take().unwrap().drain(delay).await
+        self.running.take().unwrap().stop(delay).await
     }
 }
 

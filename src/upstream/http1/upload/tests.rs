@@ -46,7 +46,7 @@ fn upload(frames: Vec<Result<Frame<Chunk>, BodyError>>, length: Length) -> (Vec<
     runtime.block_on(async {
         let (parts, ()) = Request::post("/").header("host", "x").body(()).unwrap().into_parts();
         let body: RequestBody = Some(Box::pin(Script { frames: frames.into(), ready: false }));
-        let mut upload = Upload::new(&parts, None, body, length, None);
+        let mut upload = Upload::new(&Head::new(&parts, length), None, body);
         let (near, mut far) = UnixStream::pair().unwrap();
         let reading = tokio::spawn(async move {
             let mut all = Vec::new();
