@@ -238,7 +238,7 @@ async fn by_hyper(text: &str) -> Option<Taken> {
     };
     let serve = async {
         // An answer before the question would be none.
-        server.read(&mut [0; 1024]).await.ok()?;
+        assert!(server.read(&mut [0; 1024]).await.ok()? > 0);
         server.write_all(text.as_bytes()).await.ok()?;
         server.shutdown().await.ok()
     };
