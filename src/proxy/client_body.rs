@@ -20,6 +20,7 @@ use crate::worker::Worker;
 pub struct ClientBody {
     incoming: Incoming,
     received: Arc<AtomicU64>,
+    most: u64,
 }
 
 /// A body whose rest is read and thrown away when it is dropped before its end, within
@@ -37,9 +38,9 @@ where
 }
 
 impl ClientBody {
-    /// Counts what comes into `received`.
-    pub fn new(incoming: Incoming, received: Arc<AtomicU64>) -> Self {
-        Self { incoming, received }
+    /// Counts what comes into `received`; more than `most` bytes are an error.
+    pub fn new(incoming: Incoming, received: Arc<AtomicU64>, most: u64) -> Self {
+        Self { incoming, received, most }
     }
 }
 
@@ -57,14 +58,18 @@ impl Body for ClientBody {
             Some(Ok(frame)) => frame,
         };
         let mut frame = frame;
-        // No check of the head has seen them.
         if let Some(trailers) = frame.trailers_mut() {
+            // No check of the head has seen them.
             sanitize::trailers(trailers);
         }
+        let mut received = 0;
         let frame = frame.map_data(|bytes| {
-            self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            received = self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
             Chunk::free(bytes)
         });
+        if received > self.most {
+            return Poll::Ready(Some(Err(BodyError::TooLarge)));
+        }
         Poll::Ready(Some(Ok(frame)))
     }
 

@@ -4,9 +4,10 @@ pub mod trailers;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
@@ -31,6 +32,12 @@ pub enum Refusal {
     NoRoute,
     /// The route has no backend that takes traffic.
     NoBackend,
+    /// The route takes no more requests now; after this time it does.
+    TooMany(Duration),
+    /// The body is larger than the route takes.
+    TooLarge,
+    /// The process sheds load.
+    Overloaded,
     /// The exchange with the backend failed.
     Exchange(ExchangeError),
     /// The transaction took longer than `timeouts.request`.
@@ -59,6 +66,9 @@ pub const VIA_UPSTREAM: Reason = Reason { flag: Flag::None, details: "via_upstre
 /// A redirect.
 pub const DIRECT: Reason = Reason { flag: Flag::None, details: "direct_response" };
 
+const TOO_LARGE: (StatusCode, Flag, &str, &str) =
+    (StatusCode::PAYLOAD_TOO_LARGE, Flag::None, "request_payload_too_large", "request body too large");
+
 impl Refusal {
     /// Status, reason and a short plain text: the one place where failures become answers.
     pub fn answer(&self) -> (StatusCode, Reason, &'static str) {
@@ -81,6 +91,13 @@ impl Refusal {
             ),
             Self::Rewrite => {
                 (StatusCode::INTERNAL_SERVER_ERROR, Flag::None, "rewrite_failed", "rewrite failed")
+            }
+            Self::TooMany(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, Flag::RateLimited, "rate_limited", "too many requests")
+            }
+            Self::TooLarge => TOO_LARGE,
+            Self::Overloaded => {
+                (StatusCode::SERVICE_UNAVAILABLE, Flag::OverloadManager, "overload", "overloaded")
             }
             Self::RequestTimeout => {
                 (StatusCode::GATEWAY_TIMEOUT, Flag::UpstreamTimeout, "request_timeout", "request timeout")
@@ -140,6 +157,7 @@ impl Refusal {
                     "malformed_body",
                     "malformed request body",
                 ),
+                ExchangeError::Request(BodyError::TooLarge) => TOO_LARGE,
                 ExchangeError::Request(BodyError::ClientGone | BodyError::Cut) => (
                     StatusCode::BAD_REQUEST,
                     Flag::DownstreamConnectionTermination,
@@ -160,6 +178,11 @@ impl Refusal {
             Self::NoRoute => Some(Counted::NoRoute),
             Self::NoBackend => Some(Counted::NoBackend),
             Self::Exchange(ExchangeError::NoEndpoints) => Some(Counted::NoEndpoints),
+            Self::TooMany(_) => Some(Counted::Rate),
+            Self::TooLarge | Self::Exchange(ExchangeError::Request(BodyError::TooLarge)) => {
+                Some(Counted::BodyTooLarge)
+            }
+            Self::Overloaded => Some(Counted::Overload),
             Self::Exchange(_) | Self::RequestTimeout | Self::Rewrite => None,
         }
     }
@@ -169,6 +192,11 @@ impl Refusal {
         let mut response = Response::new(Bytes::from_static(text.as_bytes()));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if let Self::TooMany(wait) = self {
+            // Whole seconds, and never too early.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if matches!(self, Self::Malformed(_) | Self::Exchange(ExchangeError::Request(_))) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -234,6 +262,9 @@ impl Body for ReplyBody {
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
                 reply.finish.sent(frame.data_ref().map_or(0, Buf::remaining));
+                if let Some(trailers) = frame.trailers_ref() {
+                    reply.finish.fields(trailers);
+                }
                 if reply.is_end_stream() {
                     reply.finish.complete();
                 }

@@ -5,14 +5,15 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{Request, Response, Version, request};
+use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
+use super::grpc;
 use super::record::Finish;
 use super::reply::trailers::{Carried, Trailers};
 use super::reply::{Content, DIRECT, Refusal, ReplyBody, VIA_UPSTREAM};
@@ -37,7 +38,11 @@ pub async fn handle(
 ) -> Result<Response<ReplyBody>, Infallible> {
     let mut finish = Finish::begin(&context, &request);
     let carried = Carried::by(&request);
-    Ok(match answer(&context, request, &mut finish).await {
+    let grpc = grpc::is_asked(request.headers());
+    if grpc {
+        finish.grpc();
+    }
+    let mut response = match answer(&context, request, &mut finish).await {
         Ok((parts, content, deadline)) => {
             let trailers = Trailers::allowed(carried, &parts.headers);
             Response::from_parts(parts, ReplyBody::new(content, finish, deadline, trailers))
@@ -47,11 +52,23 @@ pub async fn handle(
             if let Some(reason) = refusal.counted() {
                 context.gateway().metrics().gateway.refused(reason);
             }
-            finish.replied(status, reason);
-            let response = refusal.response(text, status);
+            let response = match grpc {
+                true => grpc::answer(&refusal, status, text),
+                false => refusal.response(text, status),
+            };
+            finish.replied(response.status(), reason);
+            finish.fields(response.headers());
             response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None, Trailers::Dropped))
         }
-    })
+    };
+    // HTTP/2 has GOAWAY for it. An upgraded connection has no next request.
+    if context.gateway().is_draining()
+        && carried != Carried::All
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 type Deadline = Option<Pin<Box<tokio::time::Sleep>>>;
@@ -77,6 +94,16 @@ async fn answer(
     let (route, prefix) =
         table.find(&view).map(|(route, prefix)| (route.clone(), prefix)).ok_or(Refusal::NoRoute)?;
     finish.routed(&route);
+    if let Some(rate) = &route.rate {
+        rate.admit(target.client, &parts.headers).map_err(Refusal::TooMany)?;
+    }
+    let most = route.max_body.unwrap_or(u64::MAX);
+    if incoming.size_hint().lower() > most {
+        return Err(Refusal::TooLarge);
+    }
+    let admission = context.gateway().admission();
+    let (admitted, overloaded) = admission.request(table.limits().in_flight).ok_or(Refusal::Overloaded)?;
+    finish.admitted(admitted);
 
     let backends = match &route.action {
         Action::Redirect(redirect) => return redirected(context, redirect, &parts, prefix, finish),
@@ -99,17 +126,23 @@ async fn answer(
             hops: target.copy_hops,
             upgrades: upgraded.is_some(),
             draining: context.gateway().is_draining(),
+            overloaded,
         },
         context.worker(),
     );
     route.metrics.forwarded(context.worker().id());
+    let source = ClientBody::new(incoming, finish.received(), most);
     let expected = parts.headers.contains_key(EXPECT);
-    let body = body(context, incoming, (length, expected), &copies, finish);
+    let body = body(context, source, (length, expected), &copies);
     let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
     let head = Head { upgrade: upgrade.as_ref(), ..Head::new(&parts, length) };
     let message = Message::new(backend, &head, body).map_err(Refusal::Exchange)?;
     let policy = primary_policy(route.timeouts.backend);
-    let deadline = route.timeouts.request.map(|time| Box::pin(tokio::time::sleep(time)));
+    let patience = match finish.is_grpc() {
+        true => route.timeouts.request.into_iter().chain(grpc::timeout(&parts.headers)).min(),
+        false => route.timeouts.request,
+    };
+    let deadline = patience.map(|time| Box::pin(tokio::time::sleep(time)));
     let exchange = pin!(exchange(context.worker(), backend, message, Some(&head), &policy));
     let (exchanged, deadline) = race(exchange, (copies, &route, finish.facts()), context, deadline).await?;
     let Exchanged { response, endpoint, tunnel } = exchanged;
@@ -124,25 +157,8 @@ async fn answer(
         tunnel::splice(context, asked, through, &mut parts.headers);
     }
     finish.replied(parts.status, VIA_UPSTREAM);
+    finish.fields(&parts.headers);
     Ok((parts, Content::Upstream(body), deadline))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn output<A, B, R>(_: impl Fn(A, B) -> R) -> usize {
-        size_of::<R>()
-    }
-
-    /// Futures are moved whole when they are made and spawned: each kilobyte costs about 30 ns.
-    #[test]
-    fn futures_stay_small() {
-        let request = output(handle);
-        let copy = output::<Copy, &'static Arc<crate::worker::Worker>, _>(Copy::deliver);
-        assert!(request <= 3072, "a request's future takes {request} bytes");
-        assert!(copy <= 1600, "a copy's future takes {copy} bytes");
-    }
 }
 
 /// How the body ends, as the client's head says: what is said of it upstream is the same.
@@ -216,15 +232,13 @@ fn redirected(
 /// The body as the primary pulls it, and through it the copies.
 fn body(
     context: &Context,
-    incoming: Incoming,
+    source: ClientBody,
     (length, expected): (Length, bool),
     copies: &[Copy],
-    finish: &mut Finish,
 ) -> RequestBody {
     if matches!(length, Length::None | Length::Exact(0)) {
         return None;
     }
-    let source = ClientBody::new(incoming, finish.received());
     let readers: Vec<_> = copies.iter().filter_map(|copy| copy.reader().cloned()).collect();
     let worker = context.worker().clone();
     Some(match readers.is_empty() {
@@ -256,4 +270,22 @@ async fn race(
     })
     .await?;
     Ok((exchanged, deadline))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output<A, B, R>(_: impl Fn(A, B) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    /// Futures are moved whole when they are made and spawned: each kilobyte costs about 30 ns.
+    #[test]
+    fn futures_stay_small() {
+        let request = output(handle);
+        let copy = output::<Copy, &'static Arc<crate::worker::Worker>, _>(Copy::deliver);
+        assert!(request <= 3072, "a request's future takes {request} bytes");
+        assert!(copy <= 1600, "a copy's future takes {copy} bytes");
+    }
 }

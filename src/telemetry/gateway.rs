@@ -84,6 +84,10 @@ refusals! {
     NoEndpoints = "no_endpoints",
     /// The request has come through too many gateways.
     Loop = "loop",
+    /// The body is larger than the route takes.
+    BodyTooLarge = "body_too_large",
+    /// More requests than the route takes in a time.
+    Rate = "rate",
     /// The process sheds load.
     Overload = "overload",
     /// As many connections as allowed are open.

@@ -30,6 +30,9 @@ pub enum BodyError {
     /// What the client sends breaks the framing that it announced.
     #[error("malformed request body")]
     Malformed,
+    /// It is longer than its route takes.
+    #[error("the request's body is too large")]
+    TooLarge,
     /// Whoever sends it gave it up.
     #[error("the request was broken off")]
     Cut,

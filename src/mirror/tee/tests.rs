@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
 
 use proptest::prelude::*;
 
@@ -60,13 +62,43 @@ struct Seen {
     end: Option<Result<(), BodyError>>,
 }
 
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Seen {
+    /// Takes the next frame of a body whose source always has one: it may let others run first, and
+    /// then asks to be polled again. False at the end.
+    fn pull(&mut self, body: &mut (impl Body<Data = Chunk, Error = BodyError> + Unpin)) -> bool {
+        while self.end.is_none() {
+            let woken = Arc::new(Woken(AtomicBool::new(false)));
+            let waker = Waker::from(woken.clone());
+            if self.poll_with(body, &mut Context::from_waker(&waker)) {
+                return true;
+            }
+            assert!(woken.0.load(Ordering::Relaxed), "the primary would wait for ever");
+        }
+        false
+    }
+
     /// Takes one frame; false when there is none to take now, or ever.
     fn poll(&mut self, body: &mut (impl Body<Data = Chunk, Error = BodyError> + Unpin)) -> bool {
+        self.poll_with(body, &mut Context::from_waker(Waker::noop()))
+    }
+
+    fn poll_with(
+        &mut self,
+        body: &mut (impl Body<Data = Chunk, Error = BodyError> + Unpin),
+        context: &mut Context<'_>,
+    ) -> bool {
         if self.end.is_some() {
             return false;
         }
-        match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+        match Pin::new(body).poll_frame(context) {
             Poll::Pending => return false,
             Poll::Ready(None) => self.end = Some(Ok(())),
             Poll::Ready(Some(Err(error))) => self.end = Some(Err(error)),
@@ -93,7 +125,7 @@ proptest! {
     ) {
         let mut alone = Seen::default();
         let mut plain = frames(&sizes, end);
-        while alone.poll(&mut plain) {}
+        while alone.pull(&mut plain) {}
 
         let worker = Account::new(around);
         let readers: Vec<_> = lags
@@ -105,7 +137,7 @@ proptest! {
         let mut tee = Tee::new(frames(&sizes, end), readers.clone());
         let (mut primary, mut turn, mut pulled) = (Seen::default(), turns.iter().cycle(), 0);
         // The primary pulls without regard to the copies, which read as they like.
-        while primary.poll(&mut tee) {
+        while primary.pull(&mut tee) {
             pulled += 1;
             for (body, seen) in &mut copies {
                 for _ in 0..*turn.next().unwrap() {
@@ -154,7 +186,7 @@ fn a_copy_within_its_lag_is_never_cut() {
     let sizes = vec![64 * 1024; 1024];
     let mut tee = Tee::new(frames(&sizes, Ending::Plain), vec![reader.clone()]);
     let (mut primary, mut seen) = (Seen::default(), Seen::default());
-    while primary.poll(&mut tee) {
+    while primary.pull(&mut tee) {
         // It stays fifteen pieces behind.
         if primary.bytes.len() - seen.bytes.len() > 15 * 64 * 1024 {
             seen.poll(&mut copy);
@@ -173,7 +205,7 @@ fn small_pieces_pin_no_read_buffer() {
         (0..1000).map(|at| Ok(Frame::data(Chunk::free(whole.slice(at..at + 1))))).collect();
     let mut tee = Tee::new(Source(small), vec![reader.clone()]);
     let mut primary = Seen::default();
-    while primary.poll(&mut tee) {}
+    while primary.pull(&mut tee) {}
     // Copied together: what is booked is what is held, and not a buffer for each byte.
     assert!((1000..10_000).contains(&worker.used()), "{}", worker.used());
     drop(tee);
@@ -197,7 +229,7 @@ async fn a_taker_and_a_watcher_are_woken() {
     tokio::task::yield_now().await;
     let mut tee = Tee::new(frames(&[3000, 10], Ending::Plain), vec![reader]);
     let mut primary = Seen::default();
-    while primary.poll(&mut tee) {
+    while primary.pull(&mut tee) {
         tokio::task::yield_now().await;
     }
     assert_eq!(taking.await.unwrap(), primary.bytes);
@@ -210,7 +242,7 @@ fn a_tee_that_is_dropped_midway_cuts_its_copies() {
     let reader = Reader::new(Account::within(&worker, 1 << 20), SizeHint::default());
     let mut copy = reader.body();
     let mut tee = Tee::new(frames(&[3000, 3000], Ending::Plain), vec![reader.clone()]);
-    Seen::default().poll(&mut tee);
+    Seen::default().pull(&mut tee);
     drop(tee);
     let mut seen = Seen::default();
     while seen.poll(&mut copy) {}
