@@ -17,6 +17,7 @@ pub mod http2;
 mod leaving;
 mod members;
 pub mod message;
+pub mod patience;
 pub mod pool;
 pub mod registry;
 mod replay;
@@ -38,6 +39,7 @@ use self::endpoint::Endpoint;
 use self::http1::head::{Length, NotHttp};
 use self::members::Circumstances;
 use self::message::{Either, Head, Message};
+use self::patience::{Progress, patiently};
 use self::pool::Lease;
 use self::retry::{Failure, Retries};
 use self::stream::Stream;
@@ -45,6 +47,7 @@ use self::tls::{Connector, TlsError};
 use crate::limits;
 use crate::plan::{HashKey, Protocol, Transport};
 use crate::shard::Lane;
+use crate::telemetry::metrics::BackendMetrics;
 use crate::worker::Worker;
 
 /// What tells one kind of exchange from another.
@@ -72,7 +75,18 @@ pub struct Speech {
     /// What lies between the protocol and the socket.
     pub(crate) transport: Transport,
     /// What begins TLS, if they speak it.
-    pub(crate) connector: Option<Connector>,
+    pub(crate) connector: Option<Arc<Connector>>,
+    /// Where attempts to connect are counted; probes are not.
+    pub(crate) metrics: Option<Arc<BackendMetrics>>,
+}
+
+impl Speech {
+    /// The same without being counted.
+    pub(crate) fn uncounted(&self) -> Self {
+        let Self { protocol, host, transport, connector, .. } = self;
+        let (host, transport, connector) = (host.clone(), transport.clone(), connector.clone());
+        Self { protocol: *protocol, host, transport, connector, metrics: None }
+    }
 }
 
 /// What it takes to send a request again of which something was sent.
@@ -137,15 +151,19 @@ pub async fn exchange(
     if again.as_ref().is_some_and(|again| again.retries.are_planned()) {
         backend.budget(worker.id(), policy.lane).earn();
     }
+    let has_body =
+        again.as_ref().is_some_and(|again| !matches!(again.head.length, Length::None | Length::Exact(0)));
+    let progress = (has_body && policy.attempt.is_some()).then(Progress::new);
     loop {
         let (lease, begun) = Seeking::new(worker, backend, policy).lease(&tried)?;
         let endpoint = lease.endpoint().clone();
+        message.tell(progress.clone());
         // Pinned once: either arm of the match would otherwise have room for it of its own.
         let attempt = pin!(attempt(lease, backend.speech(), message, policy));
         let ended = match policy.attempt {
-            Some(patience) => tokio::time::timeout(patience, attempt)
+            Some(patience) => patiently(attempt, patience, progress.as_deref())
                 .await
-                .unwrap_or_else(|_| Err(Failed::sent(ExchangeError::Timeout(patience)))),
+                .unwrap_or_else(|| Err(Failed::sent(ExchangeError::Timeout(patience)))),
             None => attempt.await,
         };
         let failure = Seeking::new(worker, backend, policy).met(&endpoint, &ended, begun);
@@ -449,7 +467,19 @@ async fn dial(
     http1: bool,
     policy: &Policy,
 ) -> Result<(Stream, bool), ExchangeError> {
-    let endpoint = lease.endpoint();
+    let dialled = dialled(lease.endpoint(), speech, http1, policy).await;
+    if let Some(metrics) = &speech.metrics {
+        metrics.connected(lease.worker().id(), policy.lane, dialled.is_ok());
+    }
+    dialled
+}
+
+async fn dialled(
+    endpoint: &Endpoint,
+    speech: &Speech,
+    http1: bool,
+    policy: &Policy,
+) -> Result<(Stream, bool), ExchangeError> {
     // It may have been removed while others dialled, or while we do: then nothing is sent there.
     let still_there = || match endpoint.retired() {
         Some(_) => Err(ConnectError::Removed),

@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use backends::BackendTable;
 pub(super) use endpoints::endpoint;
-pub(super) use mirrors::new_mirror;
 pub(super) use route::new_route;
 
 use super::decode::{Report, WordOr, suggest};

@@ -7,8 +7,8 @@ mod route;
 use policy::{Balance, BalanceWord, ResolverSettings};
 pub(super) use policy::{ConsistentChoice, Ejection, EjectionWord, FailureWord, Health, MaxAge, Retries};
 pub(super) use route::{
-    HeaderEdits, Match, Mirror, PathChoice, PathRewrite, RateKey, Redirect, Route, RouteLimits, ValueChoice,
-    WeightedBackend,
+    HeaderEdits, Match, Mirror, PathChoice, PathRewrite, Ramp, RateKey, Redirect, Route, RouteLimits, Stop,
+    ValueChoice, WeightedBackend,
 };
 
 use std::net::SocketAddr;

@@ -79,7 +79,12 @@ impl Backend {
                 protocol: spec.protocol,
                 host: spec.host.clone(),
                 transport: spec.transport.clone(),
-                connector: spec.transport.tls.as_ref().map(|tls| Connector::new(tls, spec.protocol)),
+                connector: spec
+                    .transport
+                    .tls
+                    .as_ref()
+                    .map(|tls| Arc::new(Connector::new(tls, spec.protocol))),
+                metrics: Some(metrics.clone()),
             }),
             workers,
             endpoints: ArcSwap::from_pointee(EndpointSet::before_any(spec.policy.clone())),
@@ -119,7 +124,7 @@ impl Backend {
 
     /// What begins TLS with its endpoints, if they speak it.
     pub fn connector(&self) -> Option<&Connector> {
-        self.speech.connector.as_ref()
+        self.speech.connector.as_deref()
     }
 
     /// Reads its TLS files again. Blocks.

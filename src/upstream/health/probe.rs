@@ -34,14 +34,15 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn new(backend: &BackendRef, address: &EndpointAddress) -> Self {
-        Self { address: address.clone(), speech: backend.speech().clone() }
+        Self { address: address.clone(), speech: Arc::new(backend.speech().uncounted()) }
     }
 }
 
 #[cfg(test)]
 impl Target {
     pub(super) fn to(address: std::net::SocketAddr, protocol: crate::plan::Protocol) -> Self {
-        let speech = Speech { protocol, host: None, transport: Default::default(), connector: None };
+        let speech =
+            Speech { protocol, host: None, transport: Default::default(), connector: None, metrics: None };
         Self { address: EndpointAddress::Tcp(address), speech: Arc::new(speech) }
     }
 }
