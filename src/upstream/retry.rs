@@ -47,8 +47,12 @@ impl Failure {
 }
 
 /// One request's right to be sent again.
-pub struct Retries<'route> {
-    plan: Option<&'route RetryPlan>,
+///
+/// Boxed, since most have none and a request's future has room for it all the same.
+pub struct Retries<'route>(Option<Box<Planned<'route>>>);
+
+struct Planned<'route> {
+    plan: &'route RetryPlan,
     left: u32,
     body: Kept,
 }
@@ -58,57 +62,50 @@ enum Kept {
     None,
     /// It is kept as it goes.
     Replay(Replay),
-    /// It goes once.
-    Once,
 }
 
 impl<'route> Retries<'route> {
     /// The right of a request with this body, and the body as it is to be sent.
     pub fn new(plan: Option<&'route RetryPlan>, body: RequestBody) -> (Self, RequestBody) {
-        let (kept, body) = match (plan, body) {
-            (_, None) => (Kept::None, None),
-            (None, body) => (Kept::Once, body),
-            (Some(plan), Some(body)) => {
-                let replay = Replay::new(body, plan.max_body);
-                let body = replay.body();
-                (Kept::Replay(replay), Some(body))
-            }
-        };
-        (Self { plan, left: plan.map_or(0, |plan| plan.attempts), body: kept }, body)
+        let Some(plan) = plan else { return (Self(None), body) };
+        let replay = body.map(|body| Replay::new(body, plan.max_body));
+        let body = replay.as_ref().map(Replay::body);
+        let kept = replay.map_or(Kept::None, Kept::Replay);
+        (Self(Some(Box::new(Planned { plan, left: plan.attempts, body: kept }))), body)
     }
 
     /// Time for one attempt, where the route allows `default`.
     pub fn patience(&self, default: Option<Duration>) -> Option<Duration> {
-        self.plan.and_then(|plan| plan.per_try_timeout).or(default)
+        self.0.as_ref().and_then(|planned| planned.plan.per_try_timeout).or(default)
     }
 
     /// Whether it has any beyond what every request has.
     pub(super) fn are_planned(&self) -> bool {
-        self.plan.is_some()
+        self.0.is_some()
     }
 
     /// Most endpoints that it may go to.
     pub(super) fn endpoints(&self, default: u32) -> u32 {
-        self.plan.map_or(default, |plan| default.max(plan.attempts.saturating_add(1)))
+        self.0.as_ref().map_or(default, |planned| default.max(planned.plan.attempts.saturating_add(1)))
     }
 
     /// Whether it may be sent again after `failure`, the budget aside.
     pub(super) fn cover(&self, failure: Option<Failure>) -> bool {
-        let (Some(plan), Some(failure)) = (self.plan, failure) else { return false };
-        let whole = || match &self.body {
+        let (Some(planned), Some(failure)) = (&self.0, failure) else { return false };
+        let whole = || match &planned.body {
             Kept::None => true,
             Kept::Replay(replay) => replay.is_whole(),
-            Kept::Once => false,
         };
-        self.left > 0 && failure.is_in(&plan.on) && whole()
+        planned.left > 0 && failure.is_in(&planned.plan.on) && whole()
     }
 
     /// The body for one more attempt; what had it before gets nothing more of it.
     pub(super) fn spend(&mut self) -> RequestBody {
-        self.left = self.left.saturating_sub(1);
-        match &self.body {
+        let planned = self.0.as_mut()?;
+        planned.left = planned.left.saturating_sub(1);
+        match &planned.body {
             Kept::Replay(replay) => Some(replay.body()),
-            Kept::None | Kept::Once => None,
+            Kept::None => None,
         }
     }
 }
