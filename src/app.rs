@@ -194,6 +194,7 @@ fn settings() -> Settings {
             config::parse_endpoints(text, std::path::Path::new("")).map_err(|errors| errors.to_string())
         },
         dns: DnsSettings::default(),
+        slices: Arc::default(),
         policy: ResolverPolicy::default(),
     }
 }

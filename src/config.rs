@@ -35,6 +35,7 @@ use decode::{Decode, Report};
 use document::Document;
 use error::Problem;
 
+pub(crate) use compile::{new_listener, new_mirror, new_route};
 pub use endpoint_file::parse_endpoints;
 pub use error::{ConfigError, Errors};
 pub use flags::from_flags;
@@ -82,6 +83,37 @@ pub fn parse(text: &str, base: &Path) -> Result<Configuration, Errors> {
         }
         _ => Err(errors.settled()),
     }
+}
+
+/// The YAML documents of `text` as JSON, each with the line that it begins in, or why it cannot be read.
+pub(crate) fn documents(text: &str) -> Vec<(usize, Result<Value, String>)> {
+    let mut documents = Vec::new();
+    let mut lines: Vec<&str> = Vec::new();
+    let mut begins = 1;
+    let mut finish = |begins: usize, lines: &mut Vec<&str>| {
+        let blank = lines.iter().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+        if !blank {
+            let read = Document::parse(&lines.join("\n")).map(|document| document.to_json(Document::ROOT));
+            documents.push((begins, read.map_err(|errors| errors.to_string())));
+        }
+        lines.clear();
+    };
+    for (index, line) in text.lines().enumerate() {
+        // At the beginning of a line it is always a marker (YAML 1.2, 9.1.2), even inside of a scalar.
+        if line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t'])) {
+            finish(begins, &mut lines);
+            begins = index + 2;
+        } else {
+            lines.push(line);
+        }
+    }
+    finish(begins, &mut lines);
+    documents
+}
+
+/// The text of the file at `path`; the error is for people.
+pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+    read(path).map_err(|errors| errors.to_string())
 }
 
 /// Reads `250ms`, `5s`, `1m30s`.

@@ -149,6 +149,12 @@ pub const SOURCE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Du
 pub const FILE_RESYNC: Duration = Duration::from_secs(5);
 /// How long a write to a watched file that is not a rename is given to be completed.
 pub const FILE_SETTLE: Duration = Duration::from_millis(50);
+/// How often a backend fed by EndpointSlices looks at the store, whatever was announced.
+pub const SLICES_RESYNC: Duration = Duration::from_secs(5);
+/// How long changes of Kubernetes resources are collected before routes are compiled again.
+pub const RESOURCES_SETTLE: Duration = Duration::from_millis(50);
+/// Files below a folder of manifests.
+pub const MANIFEST_FILES: usize = 10_000;
 /// Bytes of a configuration or endpoint file.
 pub const FILE_BYTES: u64 = 64 * MIB as u64;
 /// Depth to which a configuration may be nested.

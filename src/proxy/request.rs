@@ -19,9 +19,10 @@ use super::tunnel;
 use crate::mirror::copy::Copy;
 use crate::mirror::tee::Tee;
 use crate::mirror::{self, Subject};
+use crate::routing::cors::Preflight;
 use crate::routing::filter::{Filters, Redirect};
 use crate::routing::index::RequestView;
-use crate::routing::table::{Action, Route};
+use crate::routing::table::{Action, Route, RoutingTable};
 use crate::telemetry::access_log::RequestFacts;
 use crate::upstream::body::RequestBody;
 use crate::upstream::http1::head::Length;
@@ -62,7 +63,7 @@ async fn answer(
         return Err(Refusal::MethodNotAllowed);
     }
 
-    let view = view(context, &parts, &target);
+    let view = view(context, &table, &parts, &target).ok_or(Refusal::NoRoute)?;
     let (route, prefix) =
         table.find(&view).map(|(route, prefix)| (route.clone(), prefix)).ok_or(Refusal::NoRoute)?;
     finish.routed(&route);
@@ -70,27 +71,36 @@ async fn answer(
     let backends = match &route.action {
         Action::Redirect(redirect) => return redirected(context, redirect, &parts, prefix, finish),
         Action::Forward(backends) => backends,
+        Action::Fail => return Err(Refusal::NoBackend),
     };
-    let backend = backends.pick(context.worker().random()).ok_or(Refusal::NoBackend)?;
+    let cross_origin = match &route.filters.cors {
+        Some(cors) => match cors.answer(&parts) {
+            Preflight::Answer(response) => return Ok(answered(*response, finish)),
+            Preflight::Pass(fields) => Some(fields),
+        },
+        None => None,
+    };
+    let choice = backends.pick(context.worker().random()).ok_or(Refusal::NoBackend)?;
+    let backend = choice.backend.as_ref().ok_or(Refusal::NoBackend)?;
     finish.backend(backend.name());
     if backend.endpoints().is_empty() {
         return Err(Refusal::Exchange(crate::upstream::ExchangeError::NoEndpoints));
     }
     rewrite(&route.filters, &mut parts, prefix)?;
+    rewrite(&choice.filters, &mut parts, prefix)?;
 
-    let copies = mirror::begin(
-        &route.mirrors,
-        &Subject {
-            parts: &parts,
-            length,
-            size: incoming.size_hint(),
-            draw: if route.mirrors.is_empty() { 0 } else { context.worker().random() },
-            hops: target.copy_hops,
-            upgrades: upgraded.is_some(),
-            draining: context.gateway().is_draining(),
-        },
-        context.worker(),
-    );
+    let mirrored = !(route.mirrors.is_empty() && choice.mirrors.is_empty());
+    let subject = Subject {
+        parts: &parts,
+        length,
+        size: incoming.size_hint(),
+        draw: if mirrored { context.worker().random() } else { 0 },
+        hops: target.copy_hops,
+        upgrades: upgraded.is_some(),
+        draining: context.gateway().is_draining(),
+    };
+    let mut copies = mirror::begin(&route.mirrors, &subject, context.worker());
+    copies.extend(mirror::begin(&choice.mirrors, &subject, context.worker()));
     route.metrics.forwarded(context.worker().id());
     let body = body(context, incoming, length, &copies, finish);
     let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
@@ -104,7 +114,11 @@ async fn answer(
 
     let (mut parts, body) = response.into_parts();
     sanitize::outbound(&mut parts, trust);
+    choice.filters.response_headers.apply(&mut parts.headers);
     route.filters.response_headers.apply(&mut parts.headers);
+    if let Some(fields) = cross_origin {
+        fields.apply(&mut parts.headers);
+    }
     if let (Some(asked), Some(through)) = (upgraded, tunnel) {
         tunnel::splice(context, asked, through, &mut parts.headers);
     }
@@ -123,19 +137,22 @@ fn length(parts: &request::Parts, incoming: &Incoming) -> Length {
     }
 }
 
+/// `None` when no part of the listener takes requests for that host.
 fn view<'request>(
     context: &Context,
+    table: &RoutingTable,
     parts: &'request request::Parts,
     target: &'request Target,
-) -> RequestView<'request> {
-    RequestView {
-        listener: context.listener().id.0,
-        host: target.authority.as_ref().map_or("", Authority::host),
+) -> Option<RequestView<'request>> {
+    let host = target.authority.as_ref().map_or("", Authority::host);
+    Some(RequestView {
+        listener: table.section(context.listener().id, host)?.0,
+        host,
         path: parts.uri.path(),
         query: parts.uri.query(),
         method: &parts.method,
         headers: &parts.headers,
-    }
+    })
 }
 
 /// Applies the route's edits to what goes upstream.
@@ -172,6 +189,11 @@ fn redirected(
     *response.status_mut() = redirect.status;
     response.headers_mut().insert(http::header::LOCATION, location);
     Ok((response.into_parts().0, Content::Own(bytes::Bytes::new()), None))
+}
+
+fn answered(response: Response<()>, finish: &mut Finish) -> Answer {
+    finish.replied(response.status(), DIRECT);
+    (response.into_parts().0, Content::Own(bytes::Bytes::new()), None)
 }
 
 /// The body as the primary pulls it, and through it the copies.

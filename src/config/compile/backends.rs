@@ -157,7 +157,7 @@ fn upstream_host(raw: &raw::Backend, source: &SourceSpec) -> Option<HeaderValue>
             },
             _ => return None,
         },
-        SourceSpec::File(_) => return None,
+        SourceSpec::File(_) | SourceSpec::Kubernetes { .. } => return None,
     };
     HeaderValue::from_str(&text).ok()
 }

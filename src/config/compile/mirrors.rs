@@ -14,7 +14,7 @@ use crate::plan::{Fraction, MirrorPlan};
 use crate::routing::filter::HeaderEdits;
 
 /// A mirror of every request, with the defaults.
-pub(in crate::config) fn new_mirror(backend: Arc<str>) -> MirrorPlan {
+pub(crate) fn new_mirror(backend: Arc<str>) -> MirrorPlan {
     MirrorPlan {
         backend,
         fraction: Fraction::ALL,

@@ -7,10 +7,10 @@ use std::time::Instant;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::file_watch::FileWatch;
 use crate::discovery::DnsSettings;
 use crate::discovery::source::SourceSpec;
 use crate::discovery::tests::{PATIENCE, Running, addresses, until_addresses, until_error};
+use crate::file_watch::FileWatch;
 use crate::upstream::registry::BackendRef;
 
 struct Watching {
