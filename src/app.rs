@@ -3,32 +3,45 @@
 //! The control runtime (discovery, reload, admin API, signals) and the workers are apart: no scrape
 //! and no large endpoint list ever stands in front of a request.
 
+mod feed;
+mod handle;
 mod listeners;
 mod reload;
 mod view;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use self::feed::{Feed, ResourceFeed};
+pub use self::handle::{Handle, start};
 use self::listeners::Listeners;
 use self::reload::Reloader;
 use crate::admin::readiness::Readiness;
 use crate::admin::{Admin, AdminState};
 use crate::config::{self, Configuration};
+use crate::discovery::kubernetes::SliceStore;
 use crate::discovery::resolver::ResolverPolicy;
 use crate::discovery::{Discovery, DnsSettings, Settings};
+#[cfg(feature = "kubernetes")]
+use crate::gateway_api::cluster::Cluster;
+use crate::gateway_api::listeners::AddressPool;
+use crate::gateway_api::translate;
 use crate::limits;
 use crate::plan::Plan;
+use crate::proxy::tls::Terminator;
 use crate::proxy::{Gateway, Workers};
 use crate::routing::table::{Builder, RoutingTable};
 use crate::shard::Lane;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
+use crate::upstream;
 use crate::upstream::registry::Registry;
 
 /// What the command line asked for.
@@ -45,8 +58,67 @@ pub struct Options {
 pub enum Origin {
     /// A file, which is watched.
     File(PathBuf),
-    /// The command line.
+    /// The command line, or a program.
     Flags(Box<Configuration>),
+    /// Kubernetes resources from files, which are watched.
+    Manifests {
+        /// A file, or a folder.
+        path: PathBuf,
+        /// How they are served.
+        resources: ResourceOptions,
+    },
+    /// Kubernetes resources from a cluster.
+    #[cfg(feature = "kubernetes")]
+    Kubernetes {
+        /// How the cluster is talked to.
+        cluster: Box<crate::gateway_api::cluster::Options>,
+        /// How they are served.
+        resources: ResourceOptions,
+    },
+}
+
+/// How Kubernetes resources are served.
+#[derive(Clone, Debug, Default)]
+pub struct ResourceOptions {
+    /// A configuration file with everything but routes.
+    pub config: Option<PathBuf>,
+    /// Where the admin API listens, or `off`, without such a file.
+    pub admin: Option<String>,
+    /// What is served.
+    pub settings: translate::Settings,
+    /// Where addresses for Gateways come from.
+    pub pool: Option<AddressPool>,
+}
+
+impl Origin {
+    async fn load(self) -> Result<(Configuration, Feed, Arc<SliceStore>), Unusable> {
+        let slices = Arc::new(SliceStore::default());
+        let feed = match self {
+            Self::File(file) => {
+                return Ok((config::load(&file).map_err(unusable)?, Feed::File(file), slices));
+            }
+            Self::Flags(configuration) => return Ok((*configuration, Feed::Fixed, slices)),
+            Self::Manifests { path, resources } => {
+                let base = feed::base(resources.config.as_deref(), resources.admin.as_deref())?;
+                path.metadata()
+                    .map_err(|error| Unusable(format!("{}: cannot be read: {error}", path.display())))?;
+                ResourceFeed::manifests(path, base, resources.settings, resources.pool, slices.clone())
+            }
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes { cluster, resources } => {
+                let base = feed::base(resources.config.as_deref(), resources.admin.as_deref())?;
+                let controller = resources.settings.controller.clone();
+                let cluster =
+                    Cluster::connect(*cluster, controller, slices.clone()).await.map_err(unusable)?;
+                cluster.listed().await;
+                ResourceFeed::cluster(cluster, base, resources.settings, resources.pool, slices.clone())
+            }
+        };
+        let feed = Arc::new(feed);
+        let first = feed.clone();
+        let configuration = tokio::task::spawn_blocking(move || first.load()).await.map_err(unusable)?;
+        Ok((configuration, Feed::Resources(feed), slices))
+    }
 }
 
 /// Why the process cannot run; each line is for people.
@@ -57,16 +129,25 @@ pub struct Unusable(pub String);
 /// Runs until SIGTERM or SIGINT, and drains.
 pub fn run(options: Options) -> Result<(), Unusable> {
     let level = logging::start(options.log.as_deref()).map_err(unusable)?;
-    let (configuration, file) = match options.origin {
-        Origin::File(file) => (config::load(&file).map_err(unusable)?, Some(file)),
-        Origin::Flags(configuration) => (*configuration, None),
-    };
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let control = control.map_err(unusable)?;
     control.block_on(async {
-        let running = Running::start(configuration, file, level).await?;
+        let (configuration, feed, slices) = options.origin.load().await?;
+        let running = Running::start(configuration, feed, slices, Some(level)).await?;
         running.until_told_to_stop().await;
-        running.drain(options.drain_delay).await;
+        let gateway = running.gateway.clone();
+        let drained = tokio::select! {
+            () = running.drain(options.drain_delay) => true,
+            () = stop_signal() => false,
+        };
+        if !drained {
+            tracing::warn!("stopped before everything was drained");
+            flush(&gateway).await;
+        }
+        if !drained || gateway.connections() > 0 {
+            // Threads that still serve must not hold the process.
+            std::process::exit(0);
+        }
         Ok(())
     })
 }
@@ -82,21 +163,39 @@ pub fn summary(plan: &Plan) -> String {
     )
 }
 
+/// What is wrong with the files that `plan` names: certificates, keys and roots.
+pub fn unusable_files(plan: &Plan) -> Vec<String> {
+    let listeners = plan.listeners.iter().filter_map(|listener| Some((listener, listener.tls.as_ref()?)));
+    let of_listeners = listeners.flat_map(|(listener, tls)| {
+        let errors = Terminator::new(tls).err().unwrap_or_default();
+        errors.into_iter().map(move |error| format!("listener {}: {error}", listener.name))
+    });
+    let backends = plan.backends.iter().filter_map(|spec| Some((spec, spec.transport.tls.as_ref()?)));
+    let of_backends = backends.filter_map(|(spec, tls)| {
+        upstream::tls::check(tls).err().map(|error| format!("backend {}: {error}", spec.name))
+    });
+    of_listeners.chain(of_backends).collect()
+}
+
 /// Everything that runs.
 struct Running {
     gateway: Arc<Gateway>,
     workers: Workers,
     listeners: Arc<Listeners>,
     readiness: Readiness,
-    reloader: Option<Arc<Reloader>>,
+    registry: Arc<Registry>,
+    admin: Option<SocketAddr>,
     drain: watch::Sender<bool>,
+    /// The control side; ends when this is dropped.
+    tasks: JoinSet<()>,
 }
 
 impl Running {
     async fn start(
         configuration: Configuration,
-        file: Option<PathBuf>,
-        level: logging::LogLevel,
+        feed: Feed,
+        slices: Arc<SliceStore>,
+        level: Option<logging::LogLevel>,
     ) -> Result<Self, Unusable> {
         let plan = &configuration.plan;
         for warning in &configuration.warnings {
@@ -109,7 +208,10 @@ impl Running {
         let listeners = Arc::new(Listeners::new(builder.clone()));
 
         // All that can be unusable is tried before anything runs, and told at once.
-        let bound = listeners.bind(&plan.listeners);
+        let bound = match &feed {
+            Feed::Resources(_) => Ok(listeners.bind_possible(&plan.listeners)),
+            Feed::Fixed | Feed::File(_) => listeners.bind(&plan.listeners),
+        };
         let admin = match &plan.admin {
             Some(admin) => Admin::bind(admin).await.map(Some),
             None => Ok(None),
@@ -120,33 +222,47 @@ impl Running {
         let table = builder.build(plan);
         let readiness = Readiness::new();
         let answered = wait_for_primaries(&table, &readiness);
-        tokio::spawn(Discovery::new(settings()).run(registry.clone()));
-        tokio::spawn(reap(registry.clone()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Discovery::new(settings(slices)).run(registry.clone()));
+        tasks.spawn(reap(registry.clone()));
         first_answers(answered).await;
 
         let (gateway, threads) =
             Gateway::start(workers, table, metrics.clone(), access_log).map_err(unusable)?;
-        listeners.open(&gateway, bound);
+        listeners.open(&gateway, bound, &plan.listeners);
         tracing::info!(workers, "{}", summary(plan));
         let drain = watch::Sender::new(false);
         let reloader =
-            Arc::new(Reloader::new(configuration, file, builder, listeners.clone(), gateway.clone()));
+            Arc::new(Reloader::new(configuration, feed, builder, listeners.clone(), gateway.clone()));
+        let admin_address = admin.as_ref().map(Admin::address);
         if let Some(admin) = admin {
             tracing::info!("admin API on http://{}", admin.address());
             let state = AdminState {
                 metrics,
-                registry,
+                registry: registry.clone(),
                 lanes: view::lanes(gateway.clone()),
                 readiness: readiness.clone(),
                 routes: view::routes(gateway.clone()),
                 configuration: view::configuration(reloader.clone()),
                 drain: drain.clone(),
-                set_log_level: Arc::new(move |text| level.set(text).map_err(|error| error.to_string())),
+                set_log_level: Arc::new(move |text| match &level {
+                    Some(level) => level.set(text).map_err(|error| error.to_string()),
+                    None => Err("the log belongs to the program around the gateway".to_owned()),
+                }),
             };
-            tokio::spawn(admin.serve(Arc::new(state)));
+            tasks.spawn(admin.serve(Arc::new(state)));
         }
-        tokio::spawn(reloader.clone().run());
-        Ok(Self { gateway, workers: threads, listeners, readiness, reloader: Some(reloader), drain })
+        tasks.spawn(reloader.run());
+        Ok(Self {
+            gateway,
+            workers: threads,
+            listeners,
+            readiness,
+            registry,
+            admin: admin_address,
+            drain,
+            tasks,
+        })
     }
 
     async fn until_told_to_stop(&self) {
@@ -158,43 +274,40 @@ impl Running {
     }
 
     /// Not ready at once; accepting for `delay` more; then in-flight requests, and copies for less
-    /// long. A second signal ends the process at once.
+    /// long.
     async fn drain(self, delay: Duration) {
+        let Self { gateway, workers, listeners, readiness, tasks, .. } = self;
         tracing::info!("draining");
-        self.readiness.drain();
-        let gateway = self.gateway.clone();
-        let stopped = tokio::task::spawn_blocking(move || {
-            std::thread::sleep(delay);
-            self.listeners.close();
-            self.gateway.drain();
-            self.gateway.stop(limits::DRAIN, limits::DRAIN_COPIES);
-            self.workers.join();
-            drop(self.reloader);
-        });
-        tokio::select! {
-            _ = stopped => tracing::info!("drained"),
-            () = stop_signal() => tracing::warn!("stopped before everything was drained"),
-        }
-        let log = gateway.access_log().clone();
-        let flushed = tokio::task::spawn_blocking(move || log.flush(Duration::from_secs(1)));
-        if !matches!(flushed.await, Ok(true)) {
-            tracing::warn!("the end of the access log is lost");
-        }
-        if gateway.connections() > 0 {
-            // Threads that still serve must not hold the process.
-            std::process::exit(0);
-        }
+        readiness.drain();
+        tokio::time::sleep(delay).await;
+        listeners.close();
+        gateway.drain();
+        gateway.stop(limits::DRAIN, limits::DRAIN_COPIES);
+        // A worker that panicked has said so.
+        let _joined = tokio::task::spawn_blocking(move || workers.join()).await;
+        flush(&gateway).await;
+        tracing::info!("drained");
+        drop(tasks);
+    }
+}
+
+/// Gives the access log a moment to write what is left.
+async fn flush(gateway: &Gateway) {
+    let log = gateway.access_log().clone();
+    let flushed = tokio::task::spawn_blocking(move || log.flush(Duration::from_secs(1)));
+    if !matches!(flushed.await, Ok(true)) {
+        tracing::warn!("the end of the access log is lost");
     }
 }
 
 /// How sources are asked, by the system's own settings.
-fn settings() -> Settings {
+fn settings(slices: Arc<SliceStore>) -> Settings {
     Settings {
         parse: |text| {
             config::parse_endpoints(text, std::path::Path::new("")).map_err(|errors| errors.to_string())
         },
         dns: DnsSettings::default(),
-        slices: Arc::default(),
+        slices,
         policy: ResolverPolicy::default(),
     }
 }
@@ -231,6 +344,9 @@ async fn reap(registry: Arc<Registry>) {
         turns.tick().await;
         let Some(oldest) = Instant::now().checked_sub(limits::IDLE_AGE) else { continue };
         registry.live().iter().for_each(|backend| backend.reap(oldest));
+        // Reads files; beside the control runtime, like all that blocks.
+        let living = registry.live();
+        let _read = tokio::task::spawn_blocking(move || living.iter().for_each(|one| one.reload_tls())).await;
     }
 }
 
@@ -260,7 +376,8 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-async fn stop_signal() {
+/// Resolves when the process is told to stop.
+pub(crate) async fn stop_signal() {
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {

@@ -67,6 +67,35 @@ pub fn load(path: &Path) -> Result<Configuration, Errors> {
     }
 }
 
+/// Reads a file that stands beside Kubernetes resources: everything but listeners and routes, which
+/// need not be there and do not count.
+pub fn load_base(path: &Path) -> Result<Configuration, Errors> {
+    let base = path.parent().unwrap_or(Path::new(""));
+    let read = read(path).and_then(|text| {
+        let listeners = "listeners:";
+        match text.lines().any(|line| line.starts_with(listeners)) {
+            true => parse(&text, base),
+            // The parser wants one; nothing ever binds it.
+            false => parse(&format!("{text}\n{listeners} [127.0.0.1:0]\n"), base),
+        }
+    });
+    let mut configuration = read.map_err(|errors| errors.in_file(&path.display().to_string()))?;
+    configuration.plan.listeners.clear();
+    configuration.plan.routes.clear();
+    configuration.plan.backends.clear();
+    Ok(configuration)
+}
+
+/// The defaults, with the admin API at `admin` (an address or `off`).
+pub fn default_base(admin: Option<&str>) -> Result<Configuration, Errors> {
+    let mut configuration =
+        from_flags(&["127.0.0.1:0".to_owned()], &["http://127.0.0.1:1".to_owned()], &[], None, admin)?;
+    configuration.plan.listeners.clear();
+    configuration.plan.routes.clear();
+    configuration.plan.backends.clear();
+    Ok(configuration)
+}
+
 /// Reads a configuration whose relative paths are relative to `base`.
 pub fn parse(text: &str, base: &Path) -> Result<Configuration, Errors> {
     let document = Document::parse(text)?;

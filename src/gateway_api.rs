@@ -11,6 +11,8 @@
 //! without any of this being called.
 
 pub mod backends;
+#[cfg(feature = "kubernetes")]
+pub mod cluster;
 pub mod filters;
 pub mod grants;
 pub mod listeners;
@@ -22,6 +24,7 @@ pub mod refs;
 pub mod resources;
 pub mod selector;
 pub mod status;
+pub mod tls_policies;
 pub mod translate;
 
 #[cfg(test)]

@@ -45,6 +45,18 @@ pub const DEADLINE_TICK: Duration = Duration::from_millis(250);
 pub const DEADLINE_SLICE: usize = 4096;
 /// Streams that one HTTP/2 connection may have open.
 pub const HTTP2_STREAMS: u32 = 128;
+/// Bytes that one HTTP/2 stream may have on its way to us before we read. A connection may have as
+/// much for each of its streams, so that no number of streams whose bytes nobody takes holds up
+/// another one.
+pub const HTTP2_STREAM_WINDOW: u32 = 256 * KIB as u32;
+/// Bytes that hyper may hold for one HTTP/2 stream whose other end does not read.
+pub const HTTP2_SEND_BUFFER: usize = 64 * KIB;
+/// How often a client whose requests are in flight is asked by HTTP/2 PING whether it is still there.
+pub const HTTP2_CLIENT_PING: Duration = Duration::from_secs(60);
+/// The same for endpoints. gRPC servers take it for abuse if it comes more often than each 5 minutes.
+pub const HTTP2_ENDPOINT_PING: Duration = Duration::from_secs(330);
+/// To answer a PING.
+pub const HTTP2_PING_PATIENCE: Duration = Duration::from_secs(20);
 /// Streams that a client may open and reset before they are accepted (rapid reset, CVE-2023-44487).
 pub const HTTP2_PENDING_RESETS: usize = 20;
 /// Streams that we may have had to reset for a client's errors (`MadeYouReset`, CVE-2025-8671).
@@ -67,6 +79,12 @@ pub const HANDOVER_QUEUE: usize = 1024;
 pub const CONNECT: Duration = Duration::from_secs(3);
 /// A TLS handshake, on either side.
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+/// Bytes of a file with certificates or a key; the roots of a whole system are a quarter of it.
+pub const PEM_BYTES: u64 = MIB as u64;
+/// Endpoints whose TLS sessions one backend remembers.
+pub const TLS_CLIENT_SESSIONS: usize = 256;
+/// Bytes of `X-Forwarded-Client-Cert`.
+pub const CLIENT_IDENTITY_BYTES: usize = 4 * KIB;
 /// One attempt, up to the head of the response.
 pub const BACKEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Idle connections kept for one endpoint by one worker and lane.
@@ -203,3 +221,25 @@ pub const ADMIN_WATCH_TICK: Duration = Duration::from_millis(100);
 pub const ADMIN_TOKEN_BYTES: u64 = 4 * KIB as u64;
 /// Pause after an error of the admin listener's `accept`.
 pub const ADMIN_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// ---- demo ---------------------------------------------------------------------------------------
+
+/// Clients, each with one connection and one request at a time.
+pub const DEMO_CLIENTS: u64 = 16;
+/// Requests a second that they send together.
+pub const DEMO_REQUESTS_PER_SECOND: u32 = 400;
+/// Requests whose copies are still waited for, to compare the two.
+pub const DEMO_LEDGER: usize = 16 * 1024;
+/// Connections to one endpoint of an embedded service.
+pub const DEMO_CONNECTIONS: usize = 1024;
+/// How long one watch of the API server's lasts before it is begun again from where it was; a
+/// connection that went silent is noticed a little later.
+pub const WATCH_TIME: Duration = Duration::from_secs(60);
+/// First and greatest pause before a watch that failed begins anew.
+pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// How long start-up waits for the first lists of a cluster's resources.
+pub const FIRST_LISTS: Duration = Duration::from_secs(10);
+/// How long the Lease for writing statuses lasts without being renewed.
+pub const LEASE_TIME: Duration = Duration::from_secs(15);
+/// How often it is renewed, and conflicts of statuses are tried again.
+pub const LEASE_RENEW: Duration = Duration::from_secs(5);

@@ -15,6 +15,7 @@ use crate::discovery::source::SourceSpec;
 use crate::limits;
 use crate::routing::filter::{Filters, HeaderEdits, Redirect};
 use crate::routing::matches::{HostPattern, RouteMatch};
+use crate::tls::{CertificatePlan, PemSource};
 
 /// Everything that a process is told to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,30 @@ pub struct ListenerPlan {
     pub half_close: bool,
     /// Heads are checked on the raw bytes before hyper reads them; off only behind a trusted proxy.
     pub strict_framing: bool,
+    /// `Some` speaks TLS.
+    pub tls: Option<ListenerTls>,
+    /// Connections begin with a PROXY protocol header, which alone says who the client is.
+    pub proxy_protocol: bool,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// What it shows clients by the name that they ask for; the first is the default.
+    pub certificates: Vec<CertificatePlan>,
+    /// `Some` asks clients for a certificate.
+    pub client: Option<ClientVerification>,
+    /// TLS 1.2 is refused.
+    pub tls13_only: bool,
+}
+
+/// How clients are verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientVerification {
+    /// The roots that their certificates must lead to.
+    pub ca: PemSource,
+    /// Clients without a certificate are refused; one that is not valid always is.
+    pub required: bool,
 }
 
 /// A part of a listener, for the hosts that it takes. The most specific one takes a request, and only
@@ -96,6 +121,34 @@ pub struct BackendSpec {
     pub protocol: Protocol,
     /// `Some` sends this Host upstream instead of the client's (`host: upstream`).
     pub host: Option<http::HeaderValue>,
+    /// What lies between the protocol and the socket.
+    pub transport: Transport,
+}
+
+/// What lies between the protocol and the socket to an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// `Some` speaks TLS.
+    pub tls: Option<BackendTls>,
+}
+
+/// TLS to the endpoints of a backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackendTls {
+    /// The roots that certificates must lead to; `None` is what the system trusts.
+    pub ca: Option<PemSource>,
+    /// The name that is asked for and verified; `None` verifies the endpoint's IP address.
+    pub server_name: Option<Arc<str>>,
+    /// What we show when we are asked who we are.
+    pub certificate: Option<CertificatePlan>,
+}
+
+impl BackendTls {
+    /// The files that it is made of.
+    pub fn files(&self) -> impl Iterator<Item = &std::path::Path> {
+        let certificate = self.certificate.iter().flat_map(CertificatePlan::files);
+        self.ca.iter().filter_map(PemSource::file).chain(certificate)
+    }
 }
 
 /// What is spoken to a backend's endpoints.
@@ -106,6 +159,10 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 in plain text, with prior knowledge.
     H2c,
+    /// HTTP/2 over TLS.
+    H2,
+    /// Over TLS, HTTP/2 where the endpoint speaks it and HTTP/1.1 else.
+    Auto,
 }
 
 /// Hosts and matches → backends and mirrors.

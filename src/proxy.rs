@@ -8,10 +8,12 @@ pub mod client_body;
 pub mod connection;
 pub mod deadlines;
 pub mod framing;
+pub mod proxy_protocol;
 pub mod record;
 pub mod reply;
 pub mod request;
 pub mod sanitize;
+pub mod tls;
 pub mod tunnel;
 
 use std::io;

@@ -59,7 +59,13 @@ impl Served {
     }
 
     fn backend(&self, name: &str, source: SourceSpec) -> BackendRef {
-        let spec = BackendSpec { name: Arc::from(name), source, protocol: Protocol::Http1, host: None };
+        let spec = BackendSpec {
+            name: Arc::from(name),
+            source,
+            protocol: Protocol::Http1,
+            host: None,
+            transport: Default::default(),
+        };
         self.registry.reference(&spec)
     }
 

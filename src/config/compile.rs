@@ -7,6 +7,7 @@ mod filters;
 mod matches;
 mod mirrors;
 mod route;
+mod tls;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,7 +30,7 @@ pub(super) const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Ad
 
 /// Compiles `file`, whose relative paths are relative to `base`. Of use only if `report` has no error.
 pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Plan {
-    let listeners = listeners(file, report);
+    let listeners = listeners(file, base, report);
     let admin = admin(file, base);
     if let Some(admin) = &admin {
         let clash = file
@@ -66,10 +67,17 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
 
 /// The listener at `address`, with the defaults.
 pub(crate) fn new_listener(address: SocketAddr) -> ListenerPlan {
-    ListenerPlan { name: address.to_string().into(), address, half_close: false, strict_framing: true }
+    ListenerPlan {
+        name: address.to_string().into(),
+        address,
+        half_close: false,
+        strict_framing: true,
+        tls: None,
+        proxy_protocol: false,
+    }
 }
 
-fn listeners(file: &raw::File, report: &mut Report<'_>) -> Vec<(ListenerPlan, At)> {
+fn listeners(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Vec<(ListenerPlan, At)> {
     if file.listeners.length == 0 {
         let problem = Problem::new("there is no listener");
         report.error(file.listeners.at, problem.hint("name at least one address, as [0.0.0.0:8080]"));
@@ -82,6 +90,8 @@ fn listeners(file: &raw::File, report: &mut Report<'_>) -> Vec<(ListenerPlan, At
         let mut plan = new_listener(address);
         plan.half_close = raw.half_close.as_ref().is_some_and(|switch| switch.value);
         plan.strict_framing = raw.strict_framing.as_ref().is_none_or(|switch| switch.value);
+        plan.tls = raw.tls.as_ref().map(|tls| tls::listener(tls, base, report));
+        plan.proxy_protocol = raw.proxy_protocol.as_ref().is_some_and(|switch| switch.value);
         if let Some(name) = &raw.name {
             plan.name = name.value.0.as_str().into();
         }

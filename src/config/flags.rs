@@ -97,7 +97,9 @@ fn pool(urls: &[Url]) -> Vec<BackendSpec> {
     let mut endpoints = Vec::new();
     for url in &distinct {
         match (&url.source, distinct.first()) {
-            (SourceSpec::Static(list), Some(first)) if first.protocol == url.protocol => {
+            (SourceSpec::Static(list), Some(first))
+                if first.protocol == url.protocol && first.transport == url.transport =>
+            {
                 endpoints.extend(list.clone())
             }
             _ => return distinct.into_iter().cloned().map(spec).collect(),
@@ -109,13 +111,20 @@ fn pool(urls: &[Url]) -> Vec<BackendSpec> {
             source: SourceSpec::Static(endpoints),
             protocol: first.protocol,
             host: None,
+            transport: first.transport.clone(),
         }],
         _ => distinct.into_iter().cloned().map(spec).collect(),
     }
 }
 
 fn spec(url: Url) -> BackendSpec {
-    BackendSpec { name: url.name, source: url.source, protocol: url.protocol, host: None }
+    BackendSpec {
+        name: url.name,
+        source: url.source,
+        protocol: url.protocol,
+        host: None,
+        transport: url.transport,
+    }
 }
 
 /// Collects what is wrong with flags.

@@ -284,7 +284,17 @@ macro_rules! words {
 
 words! {
     /// What is spoken to endpoints.
-    pub(super) enum ProtocolWord: "a protocol", "http1, h2c" { Http1 = "http1", H2c = "h2c", }
+    pub(super) enum ProtocolWord: "a protocol", "http1, h2c, h2, auto" { Http1 = "http1", H2c = "h2c", H2 = "h2", Auto = "auto", }
+}
+
+words! {
+    /// Whether clients must have a certificate.
+    pub(super) enum ClientModeWord: "a mode", "require, optional" { Require = "require", Optional = "optional", }
+}
+
+words! {
+    /// A version of TLS.
+    pub(super) enum TlsVersionWord: "a version of TLS", "TLSv1.2, TLSv1.3" { V12 = "TLSv1.2", V13 = "TLSv1.3", }
 }
 
 words! {

@@ -78,8 +78,20 @@ impl SliceStore {
 
     /// A complete list: what it does not name is gone. From now on the store is believed.
     pub fn replace(&self, slices: impl IntoIterator<Item = EndpointSlice>, event: Instant) {
+        self.replace_in(None, slices, event);
+        self.live();
+    }
+
+    /// A complete list of one namespace, or of all. Whether the store is believed stays as it is.
+    pub fn replace_in(
+        &self,
+        namespace: Option<&str>,
+        slices: impl IntoIterator<Item = EndpointSlice>,
+        event: Instant,
+    ) {
         let mut services = self.services();
-        let mut gone: std::collections::HashSet<_> = services.owners.keys().cloned().collect();
+        let listed = services.owners.keys().filter(|(of, _)| namespace.is_none_or(|only| only == of));
+        let mut gone: std::collections::HashSet<_> = listed.cloned().collect();
         for slice in slices {
             gone.remove(&(slice.namespace().unwrap_or_default(), slice.name_any()));
             services.apply(Arc::new(slice), event);
@@ -87,8 +99,6 @@ impl SliceStore {
         for id in gone {
             services.delete(&id, event);
         }
-        drop(services);
-        self.live();
     }
 
     /// What is in the store is kept up to date (again).
@@ -117,7 +127,7 @@ impl SliceStore {
         self.len() == 0
     }
 
-    pub(super) fn source(self: &Arc<Self>, namespace: &str, service: &str, port: Arc<str>) -> SliceSource {
+    pub(crate) fn source(self: &Arc<Self>, namespace: &str, service: &str, port: Arc<str>) -> SliceSource {
         let name = (Arc::from(namespace), Arc::from(service));
         let changed = self.services().entry(&name).changed.subscribe();
         SliceSource { store: self.clone(), name, port, changed, state: self.state.subscribe() }
@@ -165,7 +175,7 @@ impl Services {
 }
 
 /// The endpoints of one port of one Service.
-pub(super) struct SliceSource {
+pub(crate) struct SliceSource {
     store: Arc<SliceStore>,
     name: Name,
     port: Arc<str>,
@@ -175,7 +185,7 @@ pub(super) struct SliceSource {
 
 impl SliceSource {
     /// What the store says at present, once it has seen a complete list.
-    pub(super) async fn ask(&mut self) -> Answer {
+    pub(crate) async fn ask(&mut self) -> Answer {
         // The store lives as long as this does, so that waiting cannot fail.
         drop(self.state.wait_for(|state| *state != State::Pending).await);
         let state = self.state.borrow_and_update().clone();
@@ -193,7 +203,7 @@ impl SliceSource {
     }
 
     /// Resolves, with the time of the event, when the Service's slices or the store's state changed.
-    pub(super) async fn changed(&mut self) -> Instant {
+    pub(crate) async fn changed(&mut self) -> Instant {
         tokio::select! {
             _ = self.changed.changed() => *self.changed.borrow(),
             _ = self.state.changed() => Instant::now(),

@@ -11,7 +11,7 @@ use super::resources::Resources;
 use super::status::Condition;
 use super::translate::Settings;
 use crate::discovery::source::{EndpointSpec, SourceSpec};
-use crate::plan::{BackendSpec, Protocol};
+use crate::plan::{BackendSpec, Protocol, Transport};
 
 /// The annotation of a Service that chooses its [`Routing`]: `service` or `endpoints`.
 pub const ROUTING: &str = "mirrorgate.dev/backend-routing";
@@ -65,17 +65,22 @@ pub fn resolve(
     };
     let source = source(service, &port, settings)
         .ok_or_else(|| unresolved("BackendNotFound", format!("Service {key} has no usable address")))?;
-    let (protocol, suffix) = match (port.app_protocol.as_deref(), kind) {
-        (Some("kubernetes.io/h2c" | "grpc"), _) => (Protocol::H2c, ""),
-        (Some(secure @ ("kubernetes.io/wss" | "https" | "HTTPS")), _) => {
+    let tls = super::tls_policies::backend_tls(resources, &key, &port)
+        .map_err(|why| unresolved("BackendNotFound", format!("Service {key}: {why}")))?;
+    let (protocol, suffix) = match (port.app_protocol.as_deref(), kind, &tls) {
+        (Some("kubernetes.io/h2c" | "grpc"), _, None) => (Protocol::H2c, ""),
+        (Some("kubernetes.io/h2c" | "grpc"), _, Some(_)) => (Protocol::H2, ""),
+        (Some(secure @ ("kubernetes.io/wss" | "https" | "HTTPS")), _, None) => {
             let message = format!("Service {key} says {secure}, and no BackendTLSPolicy says how");
             return Err(unresolved("UnsupportedProtocol", message));
         }
         // The same port may serve HTTP/1.1 to others.
-        (_, RouteKind::Grpc) => (Protocol::H2c, "/h2c"),
-        (_, RouteKind::Http | RouteKind::Tls) => (Protocol::Http1, ""),
+        (_, RouteKind::Grpc, None) => (Protocol::H2c, "/h2c"),
+        (_, RouteKind::Grpc, Some(_)) => (Protocol::H2, "/h2"),
+        (_, RouteKind::Http | RouteKind::Tls, _) => (Protocol::Http1, ""),
     };
-    Ok(BackendSpec { name: format!("{key}:{number}{suffix}").into(), source, protocol, host: None })
+    let name = format!("{key}:{number}{suffix}").into();
+    Ok(BackendSpec { name, source, protocol, host: None, transport: Transport { tls } })
 }
 
 fn is_external(service: &Service) -> bool {

@@ -129,6 +129,38 @@ pub struct PolicyStatus {
     pub ancestors: Vec<(Key, Vec<Condition>)>,
 }
 
+impl Statuses {
+    /// Whether something is not accepted, not resolved or not programmed.
+    pub fn complain(&self) -> bool {
+        let listeners = |listeners: &[ListenerStatus]| {
+            listeners.iter().flat_map(|listener| listener.conditions.clone()).collect::<Vec<_>>()
+        };
+        let classes = self.classes.values().flat_map(|status| status.conditions.clone());
+        let gateways = self
+            .gateways
+            .values()
+            .flat_map(|status| [status.conditions.clone(), listeners(&status.listeners)].concat());
+        let sets = self
+            .listener_sets
+            .values()
+            .flat_map(|status| [status.conditions.clone(), listeners(&status.listeners)].concat());
+        let routes = self
+            .routes
+            .values()
+            .flat_map(|status| status.parents.iter().flat_map(|(_, states)| states.clone()));
+        let policies = self
+            .tls_policies
+            .values()
+            .flat_map(|status| status.ancestors.iter().flat_map(|(_, states)| states.clone()));
+        let mut all = classes.chain(gateways).chain(sets).chain(routes).chain(policies);
+        all.any(|condition| match condition.kind {
+            // These two are good news when they do not hold.
+            "Conflicted" | "PartiallyInvalid" => condition.holds,
+            _ => !condition.holds,
+        })
+    }
+}
+
 impl fmt::Display for Statuses {
     /// A line for each object and listener, and one for each condition below it.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

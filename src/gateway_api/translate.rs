@@ -17,7 +17,8 @@ use super::resources::{Key, Resources};
 use super::status::{Condition, RouteStatus, Statuses};
 use super::{CONTROLLER, matches};
 use crate::config;
-use crate::plan::{BackendSpec, ListenerPlan, Plan, RoutePlan, SectionPlan};
+use crate::plan::{BackendSpec, ListenerPlan, ListenerTls, Plan, RoutePlan, SectionPlan};
+use crate::tls::{CertificatePlan, PemSource};
 
 /// What is served, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,10 +48,8 @@ impl Settings {
     /// Why listeners that speak so cannot be served, if so.
     pub fn cannot_speak(&self, speaks: Speaks) -> Option<&'static str> {
         match speaks {
-            Speaks::Http | Speaks::Unsupported => None,
-            Speaks::Https | Speaks::TlsTerminate | Speaks::TlsPassthrough => {
-                Some("TLS listeners from Kubernetes are not served by this version")
-            }
+            Speaks::Http | Speaks::Https | Speaks::Unsupported => None,
+            Speaks::TlsTerminate | Speaks::TlsPassthrough => Some("TLS without HTTP in it is not served"),
         }
     }
 }
@@ -115,7 +114,7 @@ pub fn translate(resources: &Resources, settings: &Settings, addresses: &mut Add
         translation.statuses.routes.insert((route.kind, route.key.clone()), status);
     }
     translation.backends = work.backends.into_values().collect();
-    (translation.listeners, translation.sections) = sockets(&gateways);
+    (translation.listeners, translation.sections) = sockets(resources, &gateways);
     report::report(resources, settings, &gateways, &mut translation.statuses);
     translation
 }
@@ -240,7 +239,7 @@ fn socket(gateway: &ServedGateway, port: u16) -> Arc<str> {
 }
 
 /// Sockets of all Gateways that have an address, and their parts.
-fn sockets(gateways: &[ServedGateway]) -> (Vec<ListenerPlan>, Vec<SectionPlan>) {
+fn sockets(resources: &Resources, gateways: &[ServedGateway]) -> (Vec<ListenerPlan>, Vec<SectionPlan>) {
     let mut sockets: BTreeMap<Arc<str>, ListenerPlan> = BTreeMap::new();
     let mut sections = Vec::new();
     for gateway in gateways {
@@ -252,9 +251,43 @@ fn sockets(gateways: &[ServedGateway]) -> (Vec<ListenerPlan>, Vec<SectionPlan>) 
                 listener: name.clone(),
                 host: listener.hostname.as_deref().map(matches::host),
             });
-            let plan = config::new_listener(SocketAddr::new(address, listener.port));
-            sockets.insert(name.clone(), ListenerPlan { name, ..plan });
+            let plan = sockets.entry(name.clone()).or_insert_with(|| {
+                let plan = config::new_listener(SocketAddr::new(address, listener.port));
+                ListenerPlan { name, ..plan }
+            });
+            if listener.speaks == Speaks::Https {
+                let tls = plan.tls.get_or_insert_with(|| ListenerTls {
+                    certificates: Vec::new(),
+                    client: None,
+                    tls13_only: false,
+                });
+                for certificate in certificates(resources, listener) {
+                    if !tls.certificates.contains(&certificate) {
+                        tls.certificates.push(certificate);
+                    }
+                }
+            }
         }
     }
     (sockets.into_values().collect(), sections)
+}
+
+fn certificates(resources: &Resources, listener: &Listener) -> Vec<CertificatePlan> {
+    let pem = |key: &Key, name| secret_text(resources, key, name).map(|text| PemSource::Text(text.into()));
+    listener
+        .usable_certificates
+        .iter()
+        .filter_map(|key| Some(CertificatePlan { cert: pem(key, "tls.crt")?, key: pem(key, "tls.key")? }))
+        .collect()
+}
+
+/// The text of one entry of a Secret.
+pub(super) fn secret_text(resources: &Resources, key: &Key, name: &str) -> Option<String> {
+    let secret = resources.secrets.get(key)?;
+    let data = secret.data.as_ref().and_then(|data| data.get(name));
+    let text = secret.string_data.as_ref().and_then(|data| data.get(name));
+    match (data, text) {
+        (Some(data), _) => String::from_utf8(data.0.clone()).ok(),
+        (None, text) => text.cloned(),
+    }
 }

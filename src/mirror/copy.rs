@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Buf;
 use futures_util::future::{Either, select};
 use http::header::EXPECT;
-use http::{HeaderName, HeaderValue, Request, StatusCode, request};
+use http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body::Body;
 
 use super::budget::Permit;
@@ -17,10 +17,10 @@ use super::tee::{End, Reader};
 use super::{Mirror, Subject};
 use crate::limits;
 use crate::shard::Lane;
-use crate::upstream::body::ResponseBody;
+use crate::upstream::body::{RequestBody, ResponseBody};
 use crate::upstream::endpoint::Endpoint;
-use crate::upstream::http1::head::Length;
-use crate::upstream::{ExchangeError, Outgoing, Policy, exchange};
+use crate::upstream::message::{Head, Message};
+use crate::upstream::{ExchangeError, Policy, exchange};
 use crate::worker::Worker;
 
 /// By which a gateway knows a copy; its value counts the hops.
@@ -30,8 +30,7 @@ pub const MARKER: HeaderName = HeaderName::from_static("x-mirrorgate-copy");
 pub struct Copy {
     mirror: Arc<Mirror>,
     permit: Permit,
-    parts: request::Parts,
-    length: Length,
+    message: Result<Message, ExchangeError>,
     reader: Option<Arc<Reader>>,
 }
 
@@ -62,8 +61,9 @@ impl Copy {
         subject: &Subject<'_>,
         reader: Option<Arc<Reader>>,
     ) -> Self {
-        let parts = head(subject.parts, &mirror, subject.hops);
-        Self { mirror, permit, parts, length: subject.length, reader }
+        let body = reader.as_ref().map(|reader| Box::pin(reader.body()) as _);
+        let message = message(subject, &mirror, body);
+        Self { mirror, permit, message, reader }
     }
 
     /// Where the request's body is to be offered, if it has one.
@@ -78,14 +78,11 @@ impl Copy {
 
     /// Sends it and reads the answer, which is thrown away.
     pub async fn deliver(self, worker: &Arc<Worker>) -> Delivery {
-        let Self { mirror, permit, parts, length, reader } = self;
+        let Self { mirror, permit, message, reader } = self;
         let started = Instant::now();
         let answer = Mutex::new(Answer::default());
         let error = {
-            let body = reader.as_ref().map(|reader| Box::pin(reader.body()) as Pin<Box<_>>);
-            let outgoing =
-                Outgoing { parts: &parts, body: body.map(|body| body as _), length, upgrade: None };
-            let delivery = pin!(transact(worker, &mirror, outgoing, reader.as_deref(), &answer));
+            let delivery = pin!(transact(worker, &mirror, message, reader.as_deref(), &answer));
             let deadline = pin!(deadline(&mirror, reader.as_deref()));
             match select(delivery, deadline).await {
                 Either::Left((result, _)) => result.err(),
@@ -99,23 +96,30 @@ impl Copy {
     }
 }
 
-/// What the primary gets, without what is meant for it alone, with the mirror's edits and the marker.
-fn head(parts: &request::Parts, mirror: &Mirror, hops: Option<u32>) -> request::Parts {
-    let (mut copy, ()) = Request::new(()).into_parts();
-    (copy.method, copy.uri, copy.version) = (parts.method.clone(), parts.uri.clone(), parts.version);
-    copy.headers = parts.headers.clone();
-    if copy.headers.contains_key(EXPECT) {
-        copy.headers.remove(EXPECT);
+/// The copy's request: what the primary gets, without what is meant for it alone, with the mirror's
+/// edits and the marker. Written straight from the primary's head unless the mirror edits it: that
+/// saves a map's copy for each request (2,000 instructions of 28,000).
+fn message(subject: &Subject<'_>, mirror: &Mirror, body: RequestBody) -> Result<Message, ExchangeError> {
+    let marker = HeaderValue::from(subject.hops.unwrap_or(0) + 1);
+    let head = Head {
+        extra: Some((&MARKER, &marker)),
+        without: Some(&EXPECT),
+        ..Head::new(subject.parts, subject.length)
+    };
+    if mirror.headers.is_empty() {
+        return Message::new(&mirror.backend, &head, body);
     }
-    mirror.headers.apply(&mut copy.headers);
-    copy.headers.insert(MARKER, HeaderValue::from(hops.unwrap_or(0) + 1));
-    copy
+    let (mut parts, ()) = Request::new(()).into_parts();
+    (parts.method, parts.uri) = (subject.parts.method.clone(), subject.parts.uri.clone());
+    parts.headers = subject.parts.headers.clone();
+    mirror.headers.apply(&mut parts.headers);
+    Message::new(&mirror.backend, &Head { parts: &parts, ..head }, body)
 }
 
 async fn transact(
     worker: &Arc<Worker>,
     mirror: &Mirror,
-    outgoing: Outgoing<'_>,
+    message: Result<Message, ExchangeError>,
     reader: Option<&Reader>,
     answer: &Mutex<Answer>,
 ) -> Result<(), ExchangeError> {
@@ -124,9 +128,9 @@ async fn transact(
         connect: limits::CONNECT,
         attempt: None,
         attempts: limits::ATTEMPTS,
-        repeat_idempotent: false,
+        fields: false,
     };
-    let exchanged = exchange(worker, &mirror.backend, outgoing, &policy).await?;
+    let exchanged = exchange(worker, &mirror.backend, message?, None, &policy).await?;
     if let Ok(mut answer) = answer.lock() {
         answer.status = Some(exchanged.response.status());
         answer.endpoint = Some(exchanged.endpoint);
@@ -166,6 +170,7 @@ fn outcome(error: Option<&ExchangeError>, status: Option<StatusCode>, ended: Opt
         (Some(error), None, _) => match error {
             ExchangeError::NoEndpoints => Outcome::SkippedNoEndpoints,
             ExchangeError::Connect(_) => Outcome::FailedConnect,
+            ExchangeError::Tls(_) => Outcome::FailedTls,
             ExchangeError::Timeout(_) => Outcome::FailedTimeout,
             ExchangeError::Reset => Outcome::FailedReset,
             ExchangeError::Protocol(_) => Outcome::FailedProtocol,

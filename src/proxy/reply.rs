@@ -14,6 +14,7 @@ use crate::telemetry::access_log::ResponseFlag as Flag;
 use crate::upstream::ExchangeError;
 use crate::upstream::body::{BodyError, ResponseBody, ResponseError};
 use crate::upstream::connect::ConnectError;
+use crate::upstream::tls::TlsError;
 
 /// Why a request is answered by the gateway itself.
 #[derive(Debug)]
@@ -98,6 +99,18 @@ impl Refusal {
                     Flag::UpstreamConnectionFailure,
                     "connect_timeout",
                     "backend connect timeout",
+                ),
+                ExchangeError::Tls(TlsError::Timeout(_)) => (
+                    StatusCode::GATEWAY_TIMEOUT,
+                    Flag::UpstreamConnectionFailure,
+                    "tls_timeout",
+                    "backend TLS handshake timeout",
+                ),
+                ExchangeError::Tls(_) => (
+                    StatusCode::BAD_GATEWAY,
+                    Flag::UpstreamConnectionFailure,
+                    "tls_failed",
+                    "no TLS with the backend",
                 ),
                 ExchangeError::Timeout(_) => (
                     StatusCode::GATEWAY_TIMEOUT,

@@ -14,14 +14,15 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncReadExt;
 
 use self::body::{Decoder, Piece};
 use self::head::{Length, NotHttp, ResponseHead, read_response};
 use self::upload::{Upload, UploadError};
-use super::body::{BodyError, ResponseError};
+use super::body::{BodyError, RequestBody, ResponseError};
+use super::message::Head;
 use super::pool::Lease;
 use super::stream::Stream;
 use crate::limits;
@@ -35,6 +36,7 @@ pub struct Exchange {
     read: BytesMut,
     decoder: Decoder,
     keep_alive: bool,
+    fields: bool,
 }
 
 /// Why there is no response.
@@ -49,16 +51,33 @@ pub enum Failure {
 }
 
 impl Exchange {
-    /// Ready to send `upload` over `stream`.
-    pub fn new(lease: Lease, stream: Stream, method: Method, upload: Upload) -> Box<Self> {
+    /// The request of `head` and `body`, without a connection yet.
+    pub fn new(head: &Head<'_>, host: Option<&HeaderValue>, body: RequestBody) -> Box<Self> {
         Box::new(Self {
-            connection: Some((lease, stream)),
-            method,
-            upload,
+            connection: None,
+            method: head.parts.method.clone(),
+            upload: Upload::new(head, host, body),
             read: BytesMut::new(),
             decoder: Decoder::new(Length::None),
             keep_alive: false,
+            fields: true,
         })
+    }
+
+    /// The request's method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Gives it the body that it was made without.
+    pub fn set_body(&mut self, body: RequestBody) {
+        self.upload.set_body(body);
+    }
+
+    /// Puts it onto a connection. `fields` says whether the response's fields are wanted.
+    pub fn connect(&mut self, lease: Lease, stream: Stream, fields: bool) {
+        self.connection = Some((lease, stream));
+        self.fields = fields;
     }
 
     /// Sends the request and waits for the head of the final response. The body may still be on its
@@ -84,13 +103,14 @@ impl Exchange {
         }
     }
 
-    /// The request, to be sent elsewhere, if nothing of it was sent.
-    pub fn unsent(self) -> Option<Upload> {
-        (!self.upload.sent()).then_some(self.upload)
+    /// Leaves the connection. The request may go onto another one if nothing of it was sent.
+    pub fn unsent(mut self: Box<Self>) -> Option<Box<Self>> {
+        self.connection = None;
+        (!self.upload.sent()).then_some(self)
     }
 
     /// The connection and what was read beyond the head, after 101.
-    pub fn into_tunnel(mut self) -> Option<(Lease, Stream, Bytes)> {
+    pub fn into_tunnel(mut self: Box<Self>) -> Option<(Lease, Stream, Bytes)> {
         let read = self.read.split().freeze();
         self.connection.take().map(|(lease, stream)| (lease, stream, read))
     }
@@ -103,7 +123,8 @@ impl Exchange {
             // Looking again only makes sense with a line end among what is new; else a response that
             // drips would be parsed once a byte.
             if memchr::memchr(b'\n', &self.read).is_some()
-                && let Some(head) = read_response(&mut self.read, &self.method).map_err(Failure::Protocol)?
+                && let Some(head) =
+                    read_response(&mut self.read, &self.method, self.fields).map_err(Failure::Protocol)?
             {
                 return Poll::Ready(Ok(head));
             }

@@ -10,7 +10,8 @@ use super::{Listener, Owner, Speaks};
 use crate::gateway_api::grants::{From, permits};
 use crate::gateway_api::resources::{Key, Resources};
 use crate::gateway_api::status::Condition;
-use crate::gateway_api::translate::Settings;
+use crate::gateway_api::translate::{Settings, secret_text};
+use crate::tls::{CertificatePlan, PemSource};
 
 /// Finds what is wrong with `listeners` of one Gateway, which stand in order of precedence.
 pub(super) fn judge(resources: &Resources, settings: &Settings, listeners: &mut [Listener]) {
@@ -146,25 +147,13 @@ fn certificates(resources: &Resources, listener: &mut Listener) {
 
 /// Why the Secret called `key` is no certificate with its key, if so.
 fn certificate(resources: &Resources, key: &Key) -> Result<(), String> {
-    let secret = resources.secrets.get(key).ok_or_else(|| format!("there is no Secret {key}"))?;
-    for (name, label) in [("tls.crt", "CERTIFICATE"), ("tls.key", "PRIVATE KEY")] {
-        let data = secret.data.as_ref().and_then(|data| data.get(name)).map(|data| data.0.as_slice());
-        let text = secret.string_data.as_ref().and_then(|data| data.get(name)).map(|text| text.as_bytes());
-        let found = data.or(text).ok_or_else(|| format!("Secret {key} has no {name}"))?;
-        if !is_pem(found, label) {
-            return Err(format!("{name} of Secret {key} is no PEM {}", label.to_ascii_lowercase()));
-        }
+    if !resources.secrets.contains_key(key) {
+        return Err(format!("there is no Secret {key}"));
     }
-    Ok(())
-}
-
-/// Whether `data` has the frame of a PEM block labelled so; what is inside is read by whoever uses it.
-fn is_pem(data: &[u8], label: &str) -> bool {
-    let Ok(text) = std::str::from_utf8(data) else { return false };
-    let line = |begin: &str| {
-        text.lines()
-            .map(str::trim)
-            .any(|line| line.starts_with(begin) && line.ends_with(&format!("{label}-----")))
+    let pem = |name| {
+        let text = secret_text(resources, key, name).ok_or_else(|| format!("Secret {key} has no {name}"))?;
+        Ok::<_, String>(PemSource::Text(text.into()))
     };
-    line("-----BEGIN ") && line("-----END ")
+    let plan = CertificatePlan { cert: pem("tls.crt")?, key: pem("tls.key")? };
+    plan.load().map(|_| ()).map_err(|error| format!("Secret {key}: {error}"))
 }

@@ -25,6 +25,7 @@ pub(super) fn report(
         let generation = class.metadata.generation.unwrap_or(0);
         statuses.classes.insert(key.clone(), ClassStatus { generation, conditions: vec![condition] });
     }
+    statuses.tls_policies = crate::gateway_api::tls_policies::statuses(resources, gateways);
     for gateway in gateways {
         let sets: Vec<_> =
             gateway.sets.iter().map(|set| (set.key.clone(), set_status(gateway, set))).collect();

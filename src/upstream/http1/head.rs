@@ -3,10 +3,11 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, request};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use crate::limits;
+use crate::upstream::message::Head;
 
 /// How long a message's body is, as its head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,17 +60,12 @@ pub enum NotHttp {
     Interim,
 }
 
-/// Appends the head of a request. Framing fields come from `length` alone, whatever `parts` has, so
-/// that what is said of the body is what is written. `upgrade` is the protocol asked for, if any.
-pub fn write_request(
-    out: &mut BytesMut,
-    parts: &request::Parts,
-    host: Option<&HeaderValue>,
-    length: Length,
-    upgrade: Option<&HeaderValue>,
-) {
+/// Appends the head of a request. Framing fields come from its length alone, whatever its parts have,
+/// so that what is said of the body is what is written. `host` takes the place of the client's.
+pub fn write_request(out: &mut BytesMut, head: &Head<'_>, host: Option<&HeaderValue>) {
+    let parts = head.parts;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    out.reserve(target.len() + 64 + parts.headers.len() * 48);
+    out.reserve(target.len() + 128 + parts.headers.len() * 48);
     put(out, &[parts.method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
     // RFC 9110, 7.2: Host first, so that whoever reads the head can route early.
     match host.or_else(|| parts.headers.get(HOST)) {
@@ -77,31 +73,36 @@ pub fn write_request(
         None => out.extend_from_slice(b"host: \r\n"),
     }
     for (name, value) in &parts.headers {
-        if *name != HOST && *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
+        let framing = *name == HOST || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING;
+        if !framing && head.without != Some(name) {
             put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }
-    match length {
+    if let Some((name, value)) = head.extra {
+        put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+    }
+    match head.length {
         Length::Exact(bytes) => put(out, &[b"content-length: ", decimal(bytes, &mut [0; 20]), b"\r\n"]),
         Length::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Length::None | Length::UntilClose => {}
     }
-    if let Some(protocol) = upgrade {
+    if let Some(protocol) = head.upgrade {
         put(out, &[b"connection: upgrade\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]);
     }
     out.extend_from_slice(b"\r\n");
 }
 
-/// Takes one head off `input`, or `None` while it is incomplete.
-pub fn read_response(input: &mut BytesMut, method: &Method) -> Result<Option<ResponseHead>, NotHttp> {
-    let mut fields = [const { MaybeUninit::uninit() }; limits::HEAD_FIELDS];
+/// Takes one head off `input`, or `None` while it is incomplete. Without `fields` the head's fields
+/// are checked and not kept: nobody reads those of a copy's response.
+pub fn read_response(
+    input: &mut BytesMut,
+    method: &Method,
+    fields: bool,
+) -> Result<Option<ResponseHead>, NotHttp> {
+    let mut space = [const { MaybeUninit::uninit() }; limits::HEAD_FIELDS];
     let mut response = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut response,
-        input,
-        &mut fields,
-    );
-    let end = match parsed {
+    let parser = httparse::ParserConfig::default();
+    let end = match parser.parse_response_with_uninit_headers(&mut response, input, &mut space) {
         Ok(httparse::Status::Complete(end)) if end <= limits::HEAD_BYTES => end,
         Ok(httparse::Status::Partial) if input.len() < limits::HEAD_BYTES => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(NotHttp::TooLarge),
@@ -109,90 +110,98 @@ pub fn read_response(input: &mut BytesMut, method: &Method) -> Result<Option<Res
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(NotHttp::Head)?;
     let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-    // Values become slices of the received bytes; positions are kept, since freezing ends the borrow.
-    let base = input.as_ptr() as usize;
-    let mut spans = [(0_u32, 0_u32, 0_u32, 0_u32); limits::HEAD_FIELDS];
-    let count = response.headers.len();
-    for (span, field) in spans.iter_mut().zip(response.headers.iter()) {
-        let name = field.name.as_ptr() as usize - base;
-        let value = if field.value.is_empty() { name } else { field.value.as_ptr() as usize - base };
-        *span = (name as u32, field.name.len() as u32, value as u32, field.value.len() as u32);
+    let mut framing = Framing::new(version);
+    for field in response.headers.iter() {
+        framing.see(field.name.as_bytes(), field.value)?;
     }
-    let head = input.split_to(end).freeze();
-    let mut headers = HeaderMap::with_capacity(count);
-    for (name, name_length, value, value_length) in spans.into_iter().take(count) {
-        let name = slice(&head, name, name_length);
-        let name = HeaderName::from_bytes(&name).map_err(|_| NotHttp::Head)?;
-        let value = HeaderValue::from_maybe_shared(slice(&head, value, value_length));
-        headers.append(name, value.map_err(|_| NotHttp::Head)?);
-    }
-    let (length, framed) = response_length(&headers, status, method)?;
-    let keep_alive = framed && stays_open(&headers, version);
-    Ok(Some(ResponseHead { status, version, headers, length, keep_alive }))
-}
-
-/// RFC 9112, 6.3, in its order; and whether the framing leaves no doubt about where the next
-/// response begins.
-fn response_length(
-    headers: &HeaderMap,
-    status: StatusCode,
-    method: &Method,
-) -> Result<(Length, bool), NotHttp> {
-    let declared = content_length(headers)?;
-    let coded = headers.contains_key(TRANSFER_ENCODING);
-    if status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-        || *method == Method::HEAD
-    {
-        return Ok((Length::None, true));
-    }
-    if coded {
-        let mut values = headers.get_all(TRANSFER_ENCODING).iter();
-        let only = values.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
-        return Ok(match only && values.next().is_none() {
-            true => (Length::Chunked, declared.is_none()),
-            false => (Length::UntilClose, false),
-        });
-    }
-    Ok(match declared {
-        Some(bytes) => (Length::Exact(bytes), true),
-        None => (Length::UntilClose, false),
-    })
-}
-
-/// The one number that all Content-Length fields agree on.
-pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, NotHttp> {
-    let mut agreed = None;
-    for value in headers.get_all(CONTENT_LENGTH) {
-        for text in value.as_bytes().split(|byte| *byte == b',') {
-            let text = text.trim_ascii();
-            if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-                return Err(NotHttp::ContentLength);
-            }
-            let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok());
-            let number = number.ok_or(NotHttp::ContentLength)?;
-            if agreed.is_some_and(|other| other != number) {
-                return Err(NotHttp::ContentLength);
-            }
-            agreed = Some(number);
+    // Values become slices of the received bytes. A copy of the head is one allocation, and lets the
+    // read buffer go; slices of the buffer itself would pin it for as long as a field lives.
+    let mut headers = HeaderMap::new();
+    if fields {
+        headers.reserve(response.headers.len());
+        let head = Bytes::copy_from_slice(input.get(..end).unwrap_or_default());
+        for field in response.headers.iter() {
+            let start = if field.value.is_empty() {
+                0
+            } else {
+                field.value.as_ptr() as usize - input.as_ptr() as usize
+            };
+            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| NotHttp::Head)?;
+            let value = HeaderValue::from_maybe_shared(head.slice(start..start + field.value.len()));
+            headers.append(name, value.map_err(|_| NotHttp::Head)?);
         }
     }
-    Ok(agreed)
+    input.advance(end);
+    let (length, certain) = framing.response(status, method);
+    Ok(Some(ResponseHead { status, version, headers, length, keep_alive: certain && framing.keep_alive() }))
 }
 
-fn stays_open(headers: &HeaderMap, version: Version) -> bool {
-    let mut open = version == Version::HTTP_11;
-    for value in headers.get_all(CONNECTION) {
-        for token in value.as_bytes().split(|byte| *byte == b',') {
-            let token = token.trim_ascii();
-            if token.eq_ignore_ascii_case(b"close") {
-                return false;
+/// What a head's fields say of the body and of the connection.
+struct Framing {
+    length: Option<u64>,
+    codings: usize,
+    chunked: bool,
+    close: bool,
+    open: bool,
+}
+
+impl Framing {
+    fn new(version: Version) -> Self {
+        Self { length: None, codings: 0, chunked: false, close: false, open: version == Version::HTTP_11 }
+    }
+
+    /// Looks at one field. The length of its name tells most fields apart.
+    fn see(&mut self, name: &[u8], value: &[u8]) -> Result<(), NotHttp> {
+        match name.len() {
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                for text in value.split(|byte| *byte == b',') {
+                    let number = decimal_number(text.trim_ascii()).ok_or(NotHttp::ContentLength)?;
+                    if self.length.is_some_and(|other| other != number) {
+                        return Err(NotHttp::ContentLength);
+                    }
+                    self.length = Some(number);
+                }
             }
-            open |= token.eq_ignore_ascii_case(b"keep-alive");
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                self.codings += 1;
+                self.chunked = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    self.close |= token.eq_ignore_ascii_case(b"close");
+                    self.open |= token.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// RFC 9112, 6.3, in its order; and whether the framing leaves no doubt about where the next
+    /// response begins.
+    fn response(&self, status: StatusCode, method: &Method) -> (Length, bool) {
+        let bodiless = status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED
+            || *method == Method::HEAD;
+        match (bodiless, self.codings, self.length) {
+            (true, ..) => (Length::None, true),
+            (_, 1, length) if self.chunked => (Length::Chunked, length.is_none()),
+            (_, 0, Some(bytes)) => (Length::Exact(bytes), true),
+            _ => (Length::UntilClose, false),
         }
     }
-    open
+
+    fn keep_alive(&self) -> bool {
+        self.open && !self.close
+    }
+}
+
+fn decimal_number(text: &[u8]) -> Option<u64> {
+    if !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Appends trailer fields and the empty line that ends them.
@@ -221,10 +230,6 @@ pub fn read_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, NotHttp>
         Ok(httparse::Status::Partial) => Err(NotHttp::TooLarge),
         Err(_) => Err(NotHttp::Trailers),
     }
-}
-
-fn slice(head: &Bytes, start: u32, length: u32) -> Bytes {
-    head.slice(start as usize..(start + length) as usize)
 }
 
 fn put(out: &mut BytesMut, pieces: &[&[u8]]) {

@@ -7,13 +7,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use http::{HeaderMap, HeaderValue, request};
+use http::header::EXPECT;
+use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 
 use super::head::{Length, write_request, write_trailers};
 use crate::upstream::body::{BodyError, Chunk, RequestBody};
+use crate::upstream::message::Head;
 use crate::upstream::stream::Stream;
 
 /// Chunks below this are gathered with what is written beside them: one `write` of a small buffer is
@@ -31,9 +33,12 @@ pub struct Upload {
     body: RequestBody,
     length: Length,
     first_chunk: bool,
+    expects: bool,
     /// Holds the body back until the endpoint asks for it.
     hold: Option<Pin<Box<Sleep>>>,
     sent: bool,
+    /// Written to a stream that may hold it back until it is flushed, as TLS does.
+    unflushed: bool,
     blocked: bool,
 }
 
@@ -47,19 +52,33 @@ pub enum UploadError {
 }
 
 impl Upload {
-    /// The request of `parts` with a `body` of `length`.
-    pub fn new(
-        parts: &request::Parts,
-        host: Option<&HeaderValue>,
-        body: RequestBody,
-        length: Length,
-        upgrade: Option<&HeaderValue>,
-    ) -> Self {
-        let mut buffer = BytesMut::with_capacity(512);
-        write_request(&mut buffer, parts, host, length, upgrade);
-        let expects = body.is_some() && parts.headers.contains_key(http::header::EXPECT);
-        let hold = expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_PATIENCE)));
-        Self { buffer, chunk: None, body, length, first_chunk: true, hold, sent: false, blocked: false }
+    /// The request of `head` and `body`.
+    pub fn new(head: &Head<'_>, host: Option<&HeaderValue>, body: RequestBody) -> Self {
+        let mut buffer = BytesMut::new();
+        write_request(&mut buffer, head, host);
+        let length = head.length;
+        let expects = head.without != Some(&EXPECT) && head.parts.headers.contains_key(EXPECT);
+        let mut upload = Self {
+            buffer,
+            chunk: None,
+            body: None,
+            length,
+            first_chunk: true,
+            expects,
+            hold: None,
+            sent: false,
+            unflushed: false,
+            blocked: false,
+        };
+        upload.set_body(body);
+        upload
+    }
+
+    /// Gives it the body that it was made without.
+    pub fn set_body(&mut self, body: RequestBody) {
+        let expects = self.expects && body.is_some();
+        self.hold = expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_PATIENCE)));
+        self.body = body;
     }
 
     /// One of which nothing is left to send.
@@ -72,8 +91,10 @@ impl Upload {
             body: None,
             length,
             first_chunk: true,
+            expects: false,
             hold: None,
             sent: true,
+            unflushed: false,
             blocked: false,
         }
     }
@@ -85,7 +106,7 @@ impl Upload {
 
     /// Whether all of it left.
     pub fn is_done(&self) -> bool {
-        self.body.is_none() && self.chunk.is_none() && self.buffer.is_empty()
+        self.body.is_none() && self.chunk.is_none() && self.buffer.is_empty() && !self.unflushed
     }
 
     /// Whether it waits for the endpoint to read, not for the client to write.
@@ -100,7 +121,7 @@ impl Upload {
 
     /// Gives the rest up.
     pub fn abandon(&mut self) {
-        (self.body, self.chunk) = (None, None);
+        (self.body, self.chunk, self.unflushed) = (None, None, false);
         self.buffer.clear();
     }
 
@@ -114,6 +135,12 @@ impl Upload {
             }
             let rest = self.chunk.as_ref().map_or(&[][..], Buf::chunk);
             if self.buffer.is_empty() && rest.is_empty() {
+                if self.unflushed {
+                    let flushed = Pin::new(&mut *stream).poll_flush(context);
+                    self.blocked = flushed.is_pending();
+                    ready!(flushed).map_err(UploadError::Io)?;
+                    self.unflushed = false;
+                }
                 self.blocked = false;
                 return if self.body.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
@@ -186,7 +213,7 @@ impl Upload {
     }
 
     fn advance(&mut self, count: usize) {
-        self.sent = true;
+        (self.sent, self.unflushed) = (true, true);
         let head = count.min(self.buffer.len());
         self.buffer.advance(head);
         if let Some(chunk) = &mut self.chunk {

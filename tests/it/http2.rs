@@ -1,0 +1,117 @@
+//! HTTP/2 with prior knowledge, on listeners and to backends.
+
+use http::Request;
+
+use crate::harness::{H2Client, H2Upstream, Upstream, chunked, gateway, noise};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http2_reaches_backends_of_http1() {
+    let primary = Upstream::answering(|_| {
+        "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n".into()
+    })
+    .await;
+    let mirror = Upstream::saying("m").await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
+    let mut client = H2Client::connect(gateway.address).await;
+    let get = client.ask(Request::get("http://shop.test/a?b"), Vec::new(), &[]).await.unwrap();
+    assert_eq!((get.parts.status.as_u16(), get.body.as_slice()), (200, &b"hi"[..]));
+    assert_eq!(get.trailers.unwrap()["x-sum"], "7");
+    let body = noise(1, 300_000);
+    let request = Request::post("http://shop.test/").header("te", "trailers").header("trailer", "x-check");
+    client.ask(request, vec![body.clone()], &[("x-check", "ok")]).await.unwrap();
+    for side in [&primary, &mirror] {
+        let got = side.received(2).await;
+        assert_eq!((got[0].line.as_str(), got[0].field("host")), ("GET /a?b HTTP/1.1", Some("shop.test")));
+        assert_eq!(got[0].field("transfer-encoding"), None);
+        assert!(got[1].body == body);
+        assert_eq!(got[1].trailers, [("x-check".to_string(), "ok".to_string())]);
+    }
+    gateway.outcome("delivered", 2).await;
+    gateway.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http1_reaches_backends_of_http2() {
+    let (primary, mirror) =
+        (H2Upstream::saying("p", &[("x-sum", "7")]).await, H2Upstream::saying("m", &[]).await);
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'h2c://{}', mirrors: ['h2c://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
+    let body = noise(2, 200_000);
+    let mut request = b"POST /x?y HTTP/1.1\r\nhost: shop.test\r\ncookie: a=1\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    request.extend(chunked(&body, 5000, "x-check: ok\r\n"));
+    let response = gateway.ask(request).await;
+    assert_eq!((response.status(), response.text().as_str()), (200, "p"));
+    for side in [&primary, &mirror] {
+        let got = side.received(1).await.remove(0);
+        assert_eq!(got.parts.uri.to_string(), format!("http://shop.test/x?y"));
+        assert_eq!(got.parts.headers["cookie"], "a=1");
+        assert!(got.complete && got.body == body);
+        assert_eq!(got.trailers.as_ref().unwrap()["x-check"], "ok");
+    }
+    gateway.outcome("delivered", 1).await;
+    gateway.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_lanes_of_one_http2_backend_have_connections_of_their_own() {
+    let upstream = H2Upstream::saying("ok", &[("x-sum", "7")]).await;
+    let gateway =
+        gateway(&format!("routes: [{{ backend: 'h2c://{0}', mirrors: ['h2c://{0}'] }}]", upstream.address))
+            .await;
+    let mut client = H2Client::connect(gateway.address).await;
+    for _ in 0..20 {
+        let answer = client.ask(Request::get("http://a.test/"), Vec::new(), &[]).await.unwrap();
+        assert_eq!(answer.body, b"ok");
+        assert_eq!(answer.trailers.unwrap()["x-sum"], "7");
+    }
+    gateway.outcome("delivered", 20).await;
+    gateway.settled().await;
+    assert_eq!(upstream.connections(), 2);
+    assert_eq!(upstream.received(40).await.len(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_at_once_are_all_answered() {
+    let (primary, mirror) = (H2Upstream::saying("p", &[]).await, Upstream::saying("m").await);
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'h2c://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for connection in 0..4_u64 {
+        let mut client = H2Client::connect(gateway.address).await;
+        tasks.spawn(async move {
+            for number in 0..50 {
+                let body = noise(connection * 50 + number, (number * 997) as usize);
+                let answer = client.ask(Request::post("http://a.test/"), vec![body], &[]).await.unwrap();
+                assert_eq!(answer.body, b"p");
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    gateway.outcome("delivered", 200).await;
+    gateway.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_backend_that_is_not_there_is_502() {
+    let nobody = Upstream::nobody().await;
+    let not_h2 = Upstream::script(|mut served| async move {
+        served.wire.send("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+    })
+    .await;
+    for address in [nobody, not_h2.address] {
+        let gateway = gateway(&format!("routes: [{{ backend: 'h2c://{address}' }}]")).await;
+        assert_eq!(gateway.get("/").await.status(), 502);
+    }
+}

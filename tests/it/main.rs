@@ -1,0 +1,16 @@
+//! The gateway over real sockets, against upstreams that misbehave on purpose.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// A test binary: nothing in it is reachable from outside.
+#![allow(unreachable_pub)]
+
+mod harness;
+
+mod connections;
+mod copies;
+mod endpoints;
+mod errors;
+mod forwarding;
+mod http2;
+mod process;
+mod uploads;

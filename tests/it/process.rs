@@ -1,0 +1,199 @@
+//! Reloading and draining.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::harness::{Gateway, Upstream, Wire, eventually, gateway, within};
+
+fn write(path: &std::path::Path, text: &str) {
+    let next = path.with_extension("next");
+    std::fs::write(&next, text).unwrap();
+    std::fs::rename(next, path).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_swaps_routes_under_load_and_keeps_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gate.yaml");
+    let (stays, other, mirror) =
+        (Upstream::saying("stays").await, Upstream::saying("other").await, Upstream::saying("m").await);
+    let base = "listeners: [127.0.0.1:0]\nadmin: off\nworkers: 2\n";
+    write(&file, &format!("{base}routes: [{{ backend: 'http://{}' }}]\n", stays.address));
+    let gateway = Gateway::of_file(&file).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (mut wire, stop) = (gateway.connect().await, stop.clone());
+        tasks.spawn(async move {
+            while !stop.load(Ordering::SeqCst) {
+                wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+                assert_eq!(wire.response().await.text(), "stays");
+            }
+        });
+    }
+    eventually("requests", || stays.count() > 20).await;
+    let connections = stays.connections();
+    write(
+        &file,
+        &format!(
+            "{base}routes:\n  - {{ matches: [{{ path: {{ prefix: /x }} }}], backend: 'http://{}' }}\n  - {{ backend: 'http://{}', mirrors: ['http://{}'] }}\n",
+            other.address, stays.address, mirror.address
+        ),
+    );
+    mirror.received(20).await;
+    assert_eq!(gateway.get("/x/y").await.text(), "other");
+
+    write(&file, "listeners: [127.0.0.1:0]\nroutes: [{ backnd: x }]\n");
+    gateway.counts("mirrorgate_config_reloads_total", &["result=\"failure\""], 1.0).await;
+    let copies = mirror.count();
+    mirror.received(copies + 20).await;
+    assert_eq!(gateway.get("/x/y").await.text(), "other");
+
+    stop.store(true, Ordering::SeqCst);
+    while let Some(done) = within("the clients", tasks.join_next()).await {
+        done.unwrap();
+    }
+    assert_eq!(stays.connections(), connections, "an unchanged backend kept its connections");
+    eventually("no copy in flight", || gateway.sum("mirrorgate_mirror_in_flight", &[]) == 0.0).await;
+    assert_eq!(gateway.sum("mirrorgate_mirror_accounting_error", &[]), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_adds_and_removes_listeners() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gate.yaml");
+    let upstream = Upstream::saying("ok").await;
+    let text = |listeners: &str| {
+        format!(
+            "listeners: [{listeners}]\nadmin: off\nworkers: 2\nroutes: [{{ backend: 'http://{}' }}]\n",
+            upstream.address
+        )
+    };
+    write(&file, &text("127.0.0.1:0"));
+    let gateway = Gateway::of_file(&file).await;
+    assert_eq!(gateway.get("/").await.text(), "ok");
+    write(&file, &text("127.0.0.1:0, '127.0.0.2:0'"));
+    eventually("a second listener", || gateway.running().listeners().len() == 2).await;
+    let second = gateway
+        .running()
+        .listeners()
+        .into_iter()
+        .map(|(_, address)| address)
+        .find(|address| *address != gateway.address)
+        .unwrap();
+    let mut wire = Wire::connect(second).await;
+    wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(wire.response().await.text(), "ok");
+    write(&file, &text("127.0.0.1:0"));
+    eventually("the second one closed", || gateway.running().listeners().len() == 1).await;
+    // Its connections go on.
+    wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(wire.response().await.text(), "ok");
+    assert_eq!(gateway.get("/").await.text(), "ok");
+    within("a refusal", async {
+        while tokio::net::TcpStream::connect(second).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_finishes_what_is_in_flight_and_closes_what_is_idle() {
+    let go = Arc::new(Notify::new());
+    let wait = go.clone();
+    let primary = Upstream::script(move |mut served| {
+        let wait = wait.clone();
+        async move {
+            while let Some(request) = served.request().await {
+                if request.line.starts_with("GET /slow") {
+                    wait.notified().await;
+                }
+                served.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            }
+        }
+    })
+    .await;
+    let mirror = Upstream::saying("m").await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
+    let address = gateway.address;
+    let mut idle = gateway.connect().await;
+    idle.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    idle.response().await;
+    let mut busy = gateway.connect().await;
+    busy.send("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    primary.received(2).await;
+    mirror.received(2).await;
+    let drained = tokio::spawn(gateway.drain(Duration::ZERO));
+    assert_eq!(idle.closed().await, b"");
+    within("no new connection", async {
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(!drained.is_finished());
+    go.notify_one();
+    let response = busy.response().await;
+    assert_eq!((response.text().as_str(), response.field("connection")), ("ok", Some("close")));
+    assert!(within("the drain", drained).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_waits_for_copies_too() {
+    let go = Arc::new(Notify::new());
+    let wait = go.clone();
+    let primary = Upstream::saying("p").await;
+    let mirror = Upstream::script(move |mut served| {
+        let wait = wait.clone();
+        async move {
+            served.request().await;
+            wait.notified().await;
+            served.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            served.wire.closed().await;
+        }
+    })
+    .await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
+    let metrics = gateway.running().gateway().metrics().clone();
+    assert_eq!(gateway.get("/").await.text(), "p");
+    mirror.received(1).await;
+    let held = metrics.mirrors();
+    let drained = tokio::spawn(gateway.drain(Duration::ZERO));
+    go.notify_one();
+    assert!(within("the drain", drained).await.unwrap());
+    let delivered = mirrorgate::mirror::outcome::Outcome::Delivered;
+    assert_eq!(held[0].1.outcome_total(delivered), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_during_a_drain_is_not_copied() {
+    let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
+    let mut wire = gateway.connect().await;
+    // A head that has begun before the drain is a request in flight.
+    wire.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
+    eventually("the connection", || gateway.running().gateway().connections() == 1).await;
+    let held = gateway.running().gateway().metrics().mirrors();
+    let data_plane = gateway.running().gateway().clone();
+    data_plane.drain();
+    wire.send("\r\n").await;
+    assert_eq!(wire.response().await.text(), "p");
+    assert_eq!(held[0].1.outcome_total(mirrorgate::mirror::outcome::Outcome::SkippedDraining), 1);
+    assert_eq!(mirror.connections(), 0);
+}
