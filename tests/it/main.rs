@@ -12,5 +12,6 @@ mod endpoints;
 mod errors;
 mod forwarding;
 mod http2;
+mod kubernetes;
 mod process;
 mod uploads;

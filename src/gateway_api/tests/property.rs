@@ -283,13 +283,12 @@ fn grant(only: Option<usize>) -> Value {
         Some(service) => json!([{ "group": "", "kind": "Service", "name": SERVICES[service] }]),
         None => json!([{ "group": "", "kind": "Service" }]),
     };
+    let from = ["HTTPRoute", "GRPCRoute"]
+        .map(|kind| json!({ "group": "gateway.networking.k8s.io", "kind": kind, "namespace": "one" }));
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "ReferenceGrant",
         "metadata": { "namespace": "two", "name": "grant" },
-        "spec": {
-            "from": ["HTTPRoute", "GRPCRoute"].map(|kind| json!({ "group": "gateway.networking.k8s.io", "kind": kind, "namespace": "one" })),
-            "to": to,
-        },
+        "spec": { "from": from, "to": to },
     })
 }
 

@@ -92,8 +92,9 @@ pub(super) fn class(current: &Value, status: &ClassStatus, now: &Timestamp) -> V
 }
 
 pub(super) fn gateway(current: &Value, status: &GatewayStatus, now: &Timestamp) -> Value {
-    let addresses: Vec<_> =
-        status.addresses.iter().map(|value| json!({ "type": "IPAddress", "value": value })).collect();
+    // All addresses of a pod are none that anybody could use.
+    let named = status.addresses.iter().filter(|value| !matches!(value.as_str(), "0.0.0.0" | "::"));
+    let addresses: Vec<_> = named.map(|value| json!({ "type": "IPAddress", "value": value })).collect();
     json!({
         "addresses": addresses,
         "attachedListenerSets": status.attached_sets,
