@@ -35,6 +35,7 @@ use crate::upstream::registry::Registry;
 pub(crate) fn plan_of(backend: BackendSpec) -> Plan {
     Plan {
         listeners: Vec::new(),
+        sections: Vec::new(),
         admin: None,
         access_log: AccessLogPlan::Off,
         routes: vec![RoutePlan {
@@ -42,7 +43,7 @@ pub(crate) fn plan_of(backend: BackendSpec) -> Plan {
             listeners: None,
             hosts: Vec::new(),
             matches: Vec::new(),
-            action: RouteAction::Forward(vec![WeightedBackend { backend: backend.name.clone(), weight: 1 }]),
+            action: RouteAction::Forward(vec![WeightedBackend::new(backend.name.clone(), 1)]),
             filters: Filters::default(),
             timeouts: Timeouts::default(),
             limits: Default::default(),
