@@ -113,5 +113,5 @@ fn reader(mirror: &Mirror, subject: &Subject<'_>, worker: &Worker) -> Option<Arc
         return None;
     }
     let account = Account::within(worker.copies(), mirror.lag);
-    Some(Reader::new(account, subject.size.clone()))
+    Some(Reader::new(account, subject.size))
 }
