@@ -24,7 +24,8 @@ use crate::mirror::tee::Tee;
 use crate::mirror::{self, Subject};
 use crate::routing::filter::{Filters, Redirect};
 use crate::routing::index::RequestView;
-use crate::routing::table::{Action, Route};
+use crate::routing::table::{Action, Route, RoutingTable};
+use crate::shard::Lane;
 use crate::telemetry::access_log::RequestFacts;
 use crate::upstream::body::RequestBody;
 use crate::upstream::http1::head::Length;
@@ -120,10 +121,12 @@ async fn answer(
         &route.mirrors,
         &Subject {
             parts: &parts,
+            prefix: route.filters.prefix_after(prefix),
             length,
             size: incoming.size_hint(),
+            client: target.client,
             draw: if route.mirrors.is_empty() { 0 } else { context.worker().random() },
-            hops: target.copy_hops,
+            hops: copied(&target, &table, &parts),
             upgrades: upgraded.is_some(),
             draining: context.gateway().is_draining(),
             overloaded,
@@ -143,10 +146,14 @@ async fn answer(
         false => route.timeouts.request,
     };
     let deadline = patience.map(|time| Box::pin(tokio::time::sleep(time)));
+    let pairs: Vec<_> = copies.iter().map(|copy| copy.pair().clone()).collect();
     let exchange = pin!(exchange(context.worker(), backend, message, Some(&head), &policy));
     let (exchanged, deadline) = race(exchange, (copies, &route, finish.facts()), context, deadline).await?;
     let Exchanged { response, endpoint, tunnel } = exchanged;
     finish.answered(endpoint);
+    for pair in pairs {
+        pair.answered(Lane::Primary, response.status(), context.worker().id());
+    }
 
     let (mut parts, body) = response.into_parts();
     sanitize::outbound(&mut parts, trust);
@@ -159,6 +166,13 @@ async fn answer(
     finish.replied(parts.status, VIA_UPSTREAM);
     finish.fields(&parts.headers);
     Ok((parts, Content::Upstream(body), deadline))
+}
+
+/// How many gateways have copied the request: by the word of trusted hops, or because it is a copy of
+/// our own that came back.
+fn copied(target: &Target, table: &RoutingTable, parts: &request::Parts) -> Option<u32> {
+    let returned = || (target.copy_token && table.guard().knows(&parts.headers)).then_some(1);
+    target.copy_hops.or_else(returned)
 }
 
 /// How the body ends, as the client's head says: what is said of it upstream is the same.

@@ -14,6 +14,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::body::{BodyError, Chunk, RequestBody, ResponseError};
+use super::http1::head::Length;
 use super::message::Head;
 use super::patience::Progress;
 use super::pool::Lease;
@@ -125,11 +126,14 @@ pub fn request(
     for connection_specific in [http::header::HOST, http::header::TRANSFER_ENCODING, http::header::EXPECT] {
         request.headers_mut().remove(connection_specific);
     }
-    if let Some(name) = head.without {
-        request.headers_mut().remove(name);
+    if let Length::Exact(bytes) = head.length {
+        request.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(bytes));
     }
-    if let Some((name, value)) = head.extra {
-        request.headers_mut().insert(name, value.clone());
+    for name in head.without {
+        request.headers_mut().remove(*name);
+    }
+    for (name, value) in head.extra {
+        request.headers_mut().try_append(*name, value.clone())?;
     }
     Ok(request)
 }

@@ -22,10 +22,10 @@ pub struct Head<'request> {
     pub length: Length,
     /// The protocol that the client asks to switch to.
     pub upgrade: Option<&'request HeaderValue>,
-    /// A field to be written beside those of `parts`, so that nobody need change those.
-    pub extra: Option<(&'request HeaderName, &'request HeaderValue)>,
-    /// A field of `parts` to be left out.
-    pub without: Option<&'request HeaderName>,
+    /// Fields to be written beside those of `parts`, so that nobody need change those.
+    pub extra: &'request [(&'request HeaderName, HeaderValue)],
+    /// Fields of `parts` to be left out.
+    pub without: &'request [&'request HeaderName],
 }
 
 /// A request in the form that a backend's protocol takes.
@@ -48,7 +48,7 @@ pub struct Either {
 impl<'request> Head<'request> {
     /// The head of `parts` as it is, with a body of `length`.
     pub fn new(parts: &'request request::Parts, length: Length) -> Self {
-        Self { parts, length, upgrade: None, extra: None, without: None }
+        Self { parts, length, upgrade: None, extra: &[], without: &[] }
     }
 
     /// Whether the same request may be sent once more although the first may have had an effect

@@ -81,11 +81,11 @@ pub fn write_request(out: &mut BytesMut, head: &Head<'_>, host: Option<&HeaderVa
     }
     for (name, value) in &parts.headers {
         let framing = *name == HOST || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING;
-        if !framing && head.without != Some(name) {
+        if !framing && !head.without.contains(&name) {
             put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }
-    if let Some((name, value)) = head.extra {
+    for (name, value) in head.extra {
         put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
     match head.length {

@@ -63,7 +63,7 @@ impl Upload {
         let mut buffer = BytesMut::new();
         write_request(&mut buffer, head, host);
         let length = head.length;
-        let expects = head.without != Some(&EXPECT) && head.parts.headers.contains_key(EXPECT);
+        let expects = !head.without.contains(&&EXPECT) && head.parts.headers.contains_key(EXPECT);
         let mut upload = Self {
             buffer,
             chunk: None,

@@ -120,7 +120,7 @@ impl Gateway {
             let route_metrics = metrics.route(&route);
             assert_eq!(figures.offered_total(), route_metrics.forwarded_total(), "{route}");
             let what = format!("no byte held for copies of {route} to {mirror}");
-            eventually(&what, || figures.buffered_bytes.load(Ordering::Acquire) == 0).await;
+            eventually(&what, || figures.buffered_bytes() == 0).await;
         }
         assert_eq!(self.sum("mirrorgate_requests_to_removed_endpoints_total", &[]), 0.0);
     }
