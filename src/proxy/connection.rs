@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -140,8 +140,7 @@ async fn serve(
     listener: Arc<Listener>,
     counted: Counted,
 ) {
-    let Some(Opened { stream, peer, client, protocol, slot }) =
-        open(&gateway, stream, peer, &listener).await
+    let Some(Opened { stream, peer, client, protocol, slot }) = open(&gateway, stream, peer, &listener).await
     else {
         return;
     };
@@ -163,7 +162,8 @@ async fn serve(
         },
     };
     let place = Arc::new(Place { _counted: counted, _slot: slot });
-    let context = Arc::new(Context { client, gateway, worker, listener, peer, state, place: Arc::downgrade(&place) });
+    let context =
+        Arc::new(Context { client, gateway, worker, listener, peer, state, place: Arc::downgrade(&place) });
     match protocol {
         Protocol::Http1 => serve_http1(context, framed, &limits).await,
         Protocol::Http2 => serve_http2(context, framed, &limits).await,

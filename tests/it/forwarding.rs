@@ -300,7 +300,10 @@ async fn an_upgrade_joins_the_two_connections_and_is_not_copied() {
 async fn a_drain_waits_for_tunnels() {
     let upstream = Upstream::script(|mut served| async move {
         let Some(_) = served.wire.head().await else { return };
-        served.wire.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+        served
+            .wire
+            .send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+            .await;
         while served.wire.more().await {
             let all = served.wire.take(served.wire.unread().len());
             served.wire.send(all).await;

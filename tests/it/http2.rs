@@ -155,7 +155,9 @@ async fn leaving(per_connection: usize, refuse: bool) -> (std::net::SocketAddr, 
 async fn backends_that_leave_cost_no_request() {
     for refuse in [false, true] {
         let (address, connections) = leaving(7, refuse).await;
-        let gateway = gateway(&format!("routes: [{{ backend: 'h2c://{address}', mirrors: ['h2c://{address}'] }}]")).await;
+        let gateway =
+            gateway(&format!("routes: [{{ backend: 'h2c://{address}', mirrors: ['h2c://{address}'] }}]"))
+                .await;
         let clients = (0..8).map(|_| async {
             let mut client = gateway.connect().await;
             for _ in 0..50 {
