@@ -28,12 +28,14 @@ use crate::discovery::{Discovery, DnsSettings, Settings};
 use crate::limits;
 use crate::mirror::supervise::supervise;
 use crate::plan::Plan;
+use crate::proxy::tls::Terminator;
 use crate::proxy::{Gateway, Workers};
 use crate::routing::table::{Builder, RoutingTable};
 use crate::shard::Lane;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{logging, process};
+use crate::upstream;
 use crate::upstream::registry::Registry;
 
 /// What the command line asked for.
@@ -105,6 +107,20 @@ pub fn summary(plan: &Plan) -> String {
     )
 }
 
+/// What is wrong with the files that `plan` names: certificates, keys and roots.
+pub fn unusable_files(plan: &Plan) -> Vec<String> {
+    let listeners = plan.listeners.iter().filter_map(|listener| Some((listener, listener.tls.as_ref()?)));
+    let of_listeners = listeners.flat_map(|(listener, tls)| {
+        let errors = Terminator::new(tls).err().unwrap_or_default();
+        errors.into_iter().map(move |error| format!("listener {}: {error}", listener.name))
+    });
+    let backends = plan.backends.iter().filter_map(|spec| Some((spec, spec.transport.tls.as_ref()?)));
+    let of_backends = backends.filter_map(|(spec, tls)| {
+        upstream::tls::check(tls).err().map(|error| format!("backend {}: {error}", spec.name))
+    });
+    of_listeners.chain(of_backends).collect()
+}
+
 /// Everything that runs.
 struct Running {
     gateway: Arc<Gateway>,
@@ -154,7 +170,8 @@ impl Running {
         let (gateway, threads) =
             Gateway::start(workers, table, metrics.clone(), access_log).map_err(unusable)?;
         tasks.spawn(supervise(gateway.clone()));
-        listeners.open(&gateway, bound);
+        tasks.spawn(watch_memory(gateway.clone()));
+        listeners.open(&gateway, bound, &plan.listeners);
         tracing::info!(workers, "{}", summary(plan));
         let drain = watch::Sender::new(false);
         let reloader =
@@ -262,6 +279,17 @@ async fn first_answers(answered: Vec<watch::Receiver<bool>>) {
     }
 }
 
+/// Tells the gateway how much memory the process takes.
+async fn watch_memory(gateway: Arc<Gateway>) {
+    let mut turns = tokio::time::interval(limits::MEMORY_TICK);
+    loop {
+        turns.tick().await;
+        let limit = gateway.table().limits().memory;
+        let used = limit.and_then(|_| process::resident_bytes()).unwrap_or(0);
+        gateway.admission().memory_is(used, limit);
+    }
+}
+
 /// Closes connections that have been idle for too long.
 async fn reap(registry: Arc<Registry>) {
     let mut turns = tokio::time::interval(limits::REAP);
@@ -269,6 +297,9 @@ async fn reap(registry: Arc<Registry>) {
         turns.tick().await;
         let Some(oldest) = Instant::now().checked_sub(limits::IDLE_AGE) else { continue };
         registry.live().iter().for_each(|backend| backend.reap(oldest));
+        // Reads files; beside the control runtime, like all that blocks.
+        let living = registry.live();
+        let _read = tokio::task::spawn_blocking(move || living.iter().for_each(|one| one.reload_tls())).await;
     }
 }
 

@@ -104,6 +104,12 @@ fn check(file: &std::path::Path) -> ExitCode {
             for warning in &loaded.warnings {
                 eprintln!("{warning}");
             }
+            let unusable = app::unusable_files(&loaded.plan);
+            if !unusable.is_empty() {
+                let lines: Vec<_> =
+                    unusable.iter().map(|line| format!("{}: {line}", file.display())).collect();
+                return fail(&lines.join("\n"));
+            }
             say(&format!("{}: ok, {}", file.display(), app::summary(&loaded.plan)))
         }
         Err(errors) => fail(&errors.to_string()),

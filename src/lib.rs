@@ -36,4 +36,5 @@ mod file_watch;
 pub mod limits;
 pub mod memory;
 pub mod shard;
+pub mod tls;
 pub mod worker;

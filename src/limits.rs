@@ -13,6 +13,12 @@ const MIB: usize = 1024 * KIB;
 /// Connections that one process accepts at once; above it new ones are closed at once and counted.
 /// Each idle one costs about 12 KiB, so this is about 1.2 GiB at the very worst.
 pub const CLIENT_CONNECTIONS: usize = 100_000;
+/// Keys of one rate limit that are remembered; newcomers beyond them share one schedule.
+pub const RATE_KEYS: usize = 65_536;
+/// Load, as a share of its bound, from which on copies are skipped: numerator, denominator.
+pub const SHED_COPIES: (usize, usize) = (4, 5);
+/// How often the memory of the process is looked at, when it is bounded.
+pub const MEMORY_TICK: Duration = Duration::from_millis(250);
 /// Bytes of a request head. nginx allows 32 KiB, Envoy 60 KiB.
 pub const HEAD_BYTES: usize = 64 * KIB;
 /// Fields of a request or response head (hyper's own default).
@@ -45,6 +51,20 @@ pub const DEADLINE_TICK: Duration = Duration::from_millis(250);
 pub const DEADLINE_SLICE: usize = 4096;
 /// Streams that one HTTP/2 connection may have open.
 pub const HTTP2_STREAMS: u32 = 128;
+/// Bytes that one HTTP/2 stream may have on its way to us before we read. A connection may have as
+/// much for each of its streams, so that no number of streams whose bytes nobody takes holds up
+/// another one.
+pub const HTTP2_STREAM_WINDOW: u32 = 256 * KIB as u32;
+/// The greatest window of a connection, however many streams it is allowed.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 256 * MIB as u32;
+/// Bytes that hyper may hold for one HTTP/2 stream whose other end does not read.
+pub const HTTP2_SEND_BUFFER: usize = 64 * KIB;
+/// How often a client whose requests are in flight is asked by HTTP/2 PING whether it is still there.
+pub const HTTP2_CLIENT_PING: Duration = Duration::from_secs(60);
+/// The same for endpoints. gRPC servers take it for abuse if it comes more often than each 5 minutes.
+pub const HTTP2_ENDPOINT_PING: Duration = Duration::from_secs(330);
+/// To answer a PING.
+pub const HTTP2_PING_PATIENCE: Duration = Duration::from_secs(20);
 /// Streams that a client may open and reset before they are accepted (rapid reset, CVE-2023-44487).
 pub const HTTP2_PENDING_RESETS: usize = 20;
 /// Streams that we may have had to reset for a client's errors (`MadeYouReset`, CVE-2025-8671).
@@ -67,6 +87,12 @@ pub const HANDOVER_QUEUE: usize = 1024;
 pub const CONNECT: Duration = Duration::from_secs(3);
 /// A TLS handshake, on either side.
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+/// Bytes of a file with certificates or a key; the roots of a whole system are a quarter of it.
+pub const PEM_BYTES: u64 = MIB as u64;
+/// Endpoints whose TLS sessions one backend remembers.
+pub const TLS_CLIENT_SESSIONS: usize = 256;
+/// Bytes of `X-Forwarded-Client-Cert`.
+pub const CLIENT_IDENTITY_BYTES: usize = 4 * KIB;
 /// One attempt, up to the head of the response.
 pub const BACKEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Idle connections kept for one endpoint by one worker and lane.
@@ -104,6 +130,10 @@ pub const HEADER_EDITS: usize = 1024;
 pub const MIRROR_IN_FLIGHT: usize = 1024;
 /// How far one copy may lag behind the primary's body.
 pub const MIRROR_LAG: usize = MIB;
+/// Bytes that the primary may pull before the copies' tasks have a turn at their sockets. They share
+/// a thread: without it one turn of the primary could be longer than a copy's lag, and a mirror that
+/// keeps up would be cut for it. Nobody is waited for: the primary goes on in the same round.
+pub const MIRROR_BURST: usize = 128 * KIB;
 /// Bytes that all copies of one worker may pin.
 pub const MIRROR_BYTES_PER_WORKER: usize = 64 * MIB;
 /// From the end of the request to the end of its copy.

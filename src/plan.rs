@@ -13,8 +13,10 @@ use http::{HeaderName, HeaderValue, Method};
 
 use crate::discovery::source::SourceSpec;
 use crate::limits;
+use crate::proxy::deadlines::DeadlineSettings;
 use crate::routing::filter::{Filters, HeaderEdits, PathRewrite, Redirect};
 use crate::routing::matches::{HostPattern, RouteMatch};
+use crate::tls::{CertificatePlan, PemSource};
 
 /// Everything that a process is told to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +37,8 @@ pub struct Plan {
     pub via: Option<String>,
     /// Data-plane threads; `None` takes one a core.
     pub workers: Option<usize>,
+    /// What is taken of clients.
+    pub limits: ClientLimits,
 }
 
 /// One address that clients connect to.
@@ -48,6 +52,124 @@ pub struct ListenerPlan {
     pub half_close: bool,
     /// Heads are checked on the raw bytes before hyper reads them; off only behind a trusted proxy.
     pub strict_framing: bool,
+    /// `Some` speaks TLS.
+    pub tls: Option<ListenerTls>,
+    /// Connections begin with a PROXY protocol header, which alone says who the client is.
+    pub proxy_protocol: bool,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// What it shows clients by the name that they ask for; the first is the default.
+    pub certificates: Vec<CertificatePlan>,
+    /// `Some` asks clients for a certificate.
+    pub client: Option<ClientVerification>,
+    /// TLS 1.2 is refused.
+    pub tls13_only: bool,
+}
+
+/// How clients are verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientVerification {
+    /// The roots that their certificates must lead to.
+    pub ca: PemSource,
+    /// Clients without a certificate are refused; one that is not valid always is.
+    pub required: bool,
+}
+
+/// What is taken of clients, on all listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+    /// Fields of a request's head.
+    pub head_fields: usize,
+    /// From accepting a connection to its first byte.
+    pub first_byte: Duration,
+    /// From a head's first byte to its last.
+    pub head_time: Duration,
+    /// A connection without a request.
+    pub idle: Duration,
+    /// A write to a client that makes no progress.
+    pub write_stall: Duration,
+    /// Streams that one HTTP/2 connection may have open.
+    pub http2_streams: u32,
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one client address; `None` is as many as in all.
+    pub connections_per_address: Option<usize>,
+    /// Requests in flight; copies are skipped from [`limits::SHED_COPIES`] of it on.
+    pub in_flight: Option<usize>,
+    /// Bytes of memory that the process may take before it sheds load, copies first.
+    pub memory: Option<usize>,
+    /// Bytes of a request's body, where a route does not say otherwise.
+    pub body: Option<u64>,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            head_bytes: limits::HEAD_BYTES,
+            head_fields: limits::HEAD_FIELDS,
+            first_byte: limits::FIRST_BYTE,
+            head_time: limits::HEAD_TIME,
+            idle: limits::CLIENT_IDLE,
+            write_stall: limits::WRITE_STALL,
+            http2_streams: limits::HTTP2_STREAMS,
+            connections: limits::CLIENT_CONNECTIONS,
+            connections_per_address: None,
+            in_flight: None,
+            memory: None,
+            body: None,
+        }
+    }
+}
+
+impl ClientLimits {
+    /// The deadlines among them.
+    pub fn deadlines(&self) -> DeadlineSettings {
+        DeadlineSettings {
+            first_byte: self.first_byte,
+            head: self.head_time,
+            idle: self.idle,
+            write_stall: self.write_stall,
+            drain: limits::DRAIN_REQUEST_TIME,
+        }
+    }
+}
+
+/// What a route takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// Bytes of a request's body; above it 413.
+    pub body: Option<u64>,
+    /// Requests a time; above it 429.
+    pub rate: Option<RatePlan>,
+}
+
+/// Requests a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RatePlan {
+    /// So many…
+    pub requests: u32,
+    /// …in this time.
+    pub per: Duration,
+    /// Requests that may come at once.
+    pub burst: u32,
+    /// Whose requests are counted together.
+    pub key: RateKey,
+}
+
+/// Whose requests are counted together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RateKey {
+    /// Everybody's.
+    All,
+    /// Those of one client address.
+    Client,
+    /// Those with the same value of a header field; those without it are one.
+    Header(HeaderName),
 }
 
 /// The admin listener.
@@ -82,6 +204,34 @@ pub struct BackendSpec {
     pub protocol: Protocol,
     /// `Some` sends this Host upstream instead of the client's (`host: upstream`).
     pub host: Option<HeaderValue>,
+    /// What lies between the protocol and the socket.
+    pub transport: Transport,
+}
+
+/// What lies between the protocol and the socket to an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// `Some` speaks TLS.
+    pub tls: Option<BackendTls>,
+}
+
+/// TLS to the endpoints of a backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackendTls {
+    /// The roots that certificates must lead to; `None` is what the system trusts.
+    pub ca: Option<PemSource>,
+    /// The name that is asked for and verified; `None` verifies the endpoint's IP address.
+    pub server_name: Option<Arc<str>>,
+    /// What we show when we are asked who we are.
+    pub certificate: Option<CertificatePlan>,
+}
+
+impl BackendTls {
+    /// The files that it is made of.
+    pub fn files(&self) -> impl Iterator<Item = &std::path::Path> {
+        let certificate = self.certificate.iter().flat_map(CertificatePlan::files);
+        self.ca.iter().filter_map(PemSource::file).chain(certificate)
+    }
 }
 
 /// What is spoken to a backend's endpoints.
@@ -92,6 +242,10 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 in plain text, with prior knowledge.
     H2c,
+    /// HTTP/2 over TLS.
+    H2,
+    /// Over TLS, HTTP/2 where the endpoint speaks it and HTTP/1.1 else.
+    Auto,
 }
 
 /// Hosts and matches → backends and mirrors.
@@ -111,6 +265,8 @@ pub struct RoutePlan {
     pub filters: Filters,
     /// Deadlines of the transaction.
     pub timeouts: Timeouts,
+    /// What it takes.
+    pub limits: RouteLimits,
     /// Who gets copies.
     pub mirrors: Vec<MirrorPlan>,
 }

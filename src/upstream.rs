@@ -16,6 +16,7 @@ pub mod message;
 pub mod pool;
 pub mod registry;
 pub mod stream;
+pub mod tls;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,11 +28,13 @@ use self::backend::Backend;
 use self::body::{BodyError, ResponseBody};
 use self::connect::{ConnectError, connect};
 use self::endpoint::Endpoint;
-use self::http1::head::NotHttp;
-use self::message::{Head, Message};
+use self::http1::head::{Length, NotHttp};
+use self::message::{Either, Head, Message};
 use self::pool::Lease;
 use self::stream::Stream;
+use self::tls::TlsError;
 use crate::limits;
+use crate::plan::Protocol;
 use crate::shard::Lane;
 use crate::worker::Worker;
 
@@ -69,6 +72,9 @@ pub enum ExchangeError {
     /// No endpoint could be connected to.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// No endpoint could be spoken to by TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No head of a response in time.
     #[error("no response within {0:?}")]
     Timeout(Duration),
@@ -96,16 +102,17 @@ pub async fn exchange(
     policy: &Policy,
 ) -> Result<Exchanged, ExchangeError> {
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-    let mut again = again.filter(|head| head.is_repeatable());
+    let mut again = again.filter(|head| head.length == Length::None);
     loop {
         let lease = lease(worker, backend, &tried, policy.lane)?;
         let endpoint = lease.endpoint().clone();
         // Pinned once: either arm of the match would otherwise have room for it of its own.
-        let attempt = pin!(attempt(lease, message, policy));
+        let attempt = pin!(attempt(lease, backend, message, policy));
         let ended = match policy.attempt {
             Some(patience) => tokio::time::timeout(patience, attempt).await.unwrap_or(Err(Failed {
                 error: ExchangeError::Timeout(patience),
                 unsent: None,
+                unprocessed: false,
                 reused: false,
             })),
             None => attempt.await,
@@ -119,7 +126,8 @@ pub async fn exchange(
         };
         backend.metrics().answered(worker.id(), policy.lane, None);
         let stale = failed.reused && matches!(failed.error, ExchangeError::Reset);
-        message = match (failed.unsent, again.take_if(|_| stale)) {
+        let again = again.take_if(|head| failed.unprocessed || (stale && head.is_repeatable()));
+        message = match (failed.unsent, again) {
             (Some(unsent), _) => unsent,
             (None, Some(head)) => Message::new(backend, head, None)?,
             (None, None) => return Err(failed.error),
@@ -140,6 +148,8 @@ struct Failed {
     error: ExchangeError,
     /// The request, if nothing of it was sent.
     unsent: Option<Message>,
+    /// The endpoint has said that it did not look at it (RFC 9113, 8.7).
+    unprocessed: bool,
     /// Whether the connection had served another exchange before.
     reused: bool,
 }
@@ -169,30 +179,139 @@ fn lease(
 
 type Answer = (Response<ResponseBody>, Option<(Lease, Stream, bytes::Bytes)>);
 
-async fn attempt(lease: Lease, message: Message, policy: &Policy) -> Result<Answer, Failed> {
+impl Failed {
+    /// Nothing was sent, since there was no connection.
+    fn unconnected(error: ExchangeError, message: Message) -> Self {
+        Self { error, unsent: Some(message), unprocessed: false, reused: false }
+    }
+}
+
+async fn attempt(
+    lease: Lease,
+    backend: &Backend,
+    message: Message,
+    policy: &Policy,
+) -> Result<Answer, Failed> {
     match message {
-        Message::Http1(exchange) => attempt_http1(lease, exchange, policy).await,
+        Message::Http1(exchange) => attempt_http1(lease, backend, exchange, policy).await,
         // Boxed, as all that is rare: a future is as large as its largest branch, and is moved whole.
-        Message::Http2(request) => Box::pin(attempt_http2(lease, request, policy)).await,
+        Message::Http2(request) => Box::pin(attempt_http2(lease, backend, request, policy)).await,
+        Message::Either(forms) => Box::pin(attempt_either(lease, backend, forms, policy)).await,
     }
 }
 
 async fn attempt_http1(
     mut lease: Lease,
-    mut exchange: Box<http1::Exchange>,
+    backend: &Backend,
+    exchange: Box<http1::Exchange>,
     policy: &Policy,
 ) -> Result<Answer, Failed> {
     let idle = lease.take_idle();
     let reused = idle.is_some();
     let stream = match idle {
         Some(stream) => stream,
-        None => match Box::pin(connect(lease.endpoint().address(), policy.connect)).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                return Err(Failed { error: error.into(), unsent: Some(Message::Http1(exchange)), reused });
-            }
+        None => match Box::pin(dial(&lease, backend, true, policy)).await {
+            Ok((stream, _)) => stream,
+            Err(error) => return Err(Failed::unconnected(error, Message::Http1(exchange))),
         },
     };
+    exchange_http1(lease, stream, exchange, reused, policy).await
+}
+
+async fn attempt_http2(
+    lease: Lease,
+    backend: &Backend,
+    request: Box<http::Request<http2::OutgoingBody>>,
+    policy: &Policy,
+) -> Result<Answer, Failed> {
+    if let Some(connection) = lease.shared() {
+        return exchange_http2(lease, connection, request, true).await;
+    }
+    // The others wait for what the first one brings.
+    let endpoint = lease.endpoint().clone();
+    let dialling = endpoint.pool(lease.worker().id(), lease.lane()).dialling().await;
+    if let Some(connection) = lease.shared() {
+        drop(dialling);
+        return exchange_http2(lease, connection, request, true).await;
+    }
+    let opened = match dial(&lease, backend, false, policy).await {
+        Ok((stream, true)) => share_http2(&lease, stream).await,
+        Ok((_, false)) => Err(ExchangeError::Tls(TlsError::Alpn)),
+        Err(error) => Err(error),
+    };
+    drop(dialling);
+    match opened {
+        Ok(connection) => exchange_http2(lease, connection, request, false).await,
+        Err(error) => Err(Failed::unconnected(error, Message::Http2(request))),
+    }
+}
+
+/// Over whichever connection there is, else over a new one in the protocol that the endpoint prefers.
+async fn attempt_either(
+    mut lease: Lease,
+    backend: &Backend,
+    forms: Box<Either>,
+    policy: &Policy,
+) -> Result<Answer, Failed> {
+    if let Some(connection) = lease.shared() {
+        return exchange_http2(lease, connection, forms.http2(), true).await;
+    }
+    if let Some(stream) = lease.take_idle() {
+        return exchange_http1(lease, stream, forms.http1(), true, policy).await;
+    }
+    let endpoint = lease.endpoint().clone();
+    let pool = endpoint.pool(lease.worker().id(), lease.lane());
+    let dialling = if pool.speaks_http2() { Some(pool.dialling().await) } else { None };
+    if dialling.is_some()
+        && let Some(connection) = lease.shared()
+    {
+        drop(dialling);
+        return exchange_http2(lease, connection, forms.http2(), true).await;
+    }
+    let opened = match dial(&lease, backend, false, policy).await {
+        Ok((stream, false)) => {
+            drop(dialling);
+            return exchange_http1(lease, stream, forms.http1(), false, policy).await;
+        }
+        Ok((stream, true)) => share_http2(&lease, stream).await,
+        Err(error) => Err(error),
+    };
+    drop(dialling);
+    match opened {
+        Ok(connection) => exchange_http2(lease, connection, forms.http2(), false).await,
+        Err(error) => Err(Failed::unconnected(error, Message::Either(forms))),
+    }
+}
+
+/// A new connection, and whether it speaks HTTP/2; with `http1` it does not.
+async fn dial(
+    lease: &Lease,
+    backend: &Backend,
+    http1: bool,
+    policy: &Policy,
+) -> Result<(Stream, bool), ExchangeError> {
+    let address = lease.endpoint().address();
+    let stream = connect(address, policy.connect).await?;
+    match backend.connector() {
+        None => Ok((stream, backend.protocol() == Protocol::H2c)),
+        Some(connector) => Ok(connector.handshake(stream, address, http1).await?),
+    }
+}
+
+async fn share_http2(lease: &Lease, stream: Stream) -> Result<http2::Connection, ExchangeError> {
+    let connection = http2::Connection::open(stream, lease).await;
+    let connection = connection.map_err(|error| ExchangeError::Protocol(error.to_string()))?;
+    lease.share(connection.clone());
+    Ok(connection)
+}
+
+async fn exchange_http1(
+    mut lease: Lease,
+    stream: Stream,
+    mut exchange: Box<http1::Exchange>,
+    reused: bool,
+    policy: &Policy,
+) -> Result<Answer, Failed> {
     lease.connected();
     exchange.connect(lease, stream, policy.fields);
     let head = match exchange.head().await {
@@ -207,7 +326,7 @@ async fn attempt_http1(
                 http1::Failure::Request(error) => (ExchangeError::Request(error), true),
             };
             let unsent = exchange.unsent().map(Message::Http1);
-            return Err(Failed { error, unsent, reused: reused && !answered });
+            return Err(Failed { error, unsent, unprocessed: false, reused: reused && !answered });
         }
     };
     let mut response = Response::new(ResponseBody::Empty);
@@ -223,48 +342,18 @@ async fn attempt_http1(
     Ok((response, None))
 }
 
-async fn attempt_http2(
+async fn exchange_http2(
     lease: Lease,
+    mut connection: http2::Connection,
     request: Box<http::Request<http2::OutgoingBody>>,
-    policy: &Policy,
+    reused: bool,
 ) -> Result<Answer, Failed> {
-    let unsent = |error: ExchangeError, request| Failed {
-        error,
-        unsent: Some(Message::Http2(request)),
-        reused: false,
-    };
-    let mut reused = true;
-    let mut connection = match lease.shared() {
-        Some(connection) => connection,
-        None => {
-            let dialling = lease.pool().dialling.lock().await;
-            match lease.shared() {
-                Some(connection) => connection,
-                None => {
-                    reused = false;
-                    let stream = match connect(lease.endpoint().address(), policy.connect).await {
-                        Ok(stream) => stream,
-                        Err(error) => return Err(unsent(error.into(), request)),
-                    };
-                    match http2::Connection::open(stream, &lease).await {
-                        Ok(connection) => {
-                            lease.share(connection.clone());
-                            drop(dialling);
-                            connection
-                        }
-                        Err(error) => {
-                            return Err(unsent(ExchangeError::Protocol(error.to_string()), request));
-                        }
-                    }
-                }
-            }
-        }
-    };
     match connection.exchange(lease, *request).await {
         Ok(response) => Ok((response.map(ResponseBody::Http2), None)),
         Err((error, message)) => Err(Failed {
             error: http2_error(&error),
             unsent: message.map(|request| Message::Http2(Box::new(request))),
+            unprocessed: http2::is_unprocessed(&error),
             reused,
         }),
     }

@@ -60,7 +60,13 @@ impl Served {
     }
 
     fn backend(&self, name: &str, source: SourceSpec) -> BackendRef {
-        let spec = BackendSpec { name: Arc::from(name), source, protocol: Protocol::Http1, host: None };
+        let spec = BackendSpec {
+            name: Arc::from(name),
+            source,
+            protocol: Protocol::Http1,
+            host: None,
+            transport: Default::default(),
+        };
         self.registry.reference(&spec)
     }
 
@@ -108,6 +114,7 @@ fn mirrors_of(metrics: &Arc<Metrics>) -> MirrorsInUse {
         source: SourceSpec::Static(Vec::new()),
         protocol: Protocol::Http1,
         host: None,
+        transport: Default::default(),
     };
     // Of its own, so that the other tests see no backends but theirs.
     let registry = Arc::new(Registry::new(2, metrics.clone()));

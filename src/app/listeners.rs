@@ -1,5 +1,7 @@
 //! The listening sockets, as one configuration after the other wants them.
 
+mod certificates;
+
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,88 +9,106 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::Unusable;
+use crate::file_watch::FileWatch;
 use crate::plan::ListenerPlan;
 use crate::proxy::Gateway;
 use crate::proxy::accept::{Listener, bind};
+use crate::proxy::tls::Terminator;
 use crate::routing::table::Builder;
 
 /// The listening sockets in use.
 pub(super) struct Listeners {
     builder: Arc<Builder>,
-    open: Mutex<HashMap<SocketAddr, (ListenerPlan, Arc<Listener>)>>,
+    files: FileWatch,
+    open: Mutex<HashMap<SocketAddr, Open>>,
+}
+
+struct Open {
+    plan: ListenerPlan,
+    listener: Arc<Listener>,
+    /// The same socket as the accepting one: a listener that changes goes on with it, so that no
+    /// client is refused in between.
+    socket: TcpListener,
 }
 
 /// A socket that is bound and not yet accepted from.
-pub(super) struct Bound(ListenerPlan, TcpListener);
+pub(super) struct Bound {
+    plan: ListenerPlan,
+    socket: TcpListener,
+    tls: Option<Arc<Terminator>>,
+}
 
 impl Listeners {
     pub(super) fn new(builder: Arc<Builder>) -> Self {
-        Self { builder, open: Mutex::default() }
+        Self { builder, files: FileWatch::default(), open: Mutex::default() }
     }
 
-    /// Binds what `wanted` adds to what is open; all failures are told at once, and then nothing is
-    /// changed.
+    /// Binds what `wanted` adds to what is open, and what is open but changed with the socket that it
+    /// has; reads certificates. All failures are told at once, and then nothing is changed.
     pub(super) fn bind(&self, wanted: &[ListenerPlan]) -> Result<Vec<Bound>, Unusable> {
         let mut errors = Vec::new();
         let mut bound = Vec::new();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for plan in wanted {
-            if open.contains_key(&plan.address) {
-                continue;
-            }
-            match bind(plan.address) {
-                Ok(socket) => bound.push(Bound(plan.clone(), socket)),
-                Err(error) => errors.push(format!(
+            let socket = match open.get(&plan.address) {
+                Some(open) if open.plan == *plan => continue,
+                Some(open) => open.socket.try_clone(),
+                None => bind(plan.address),
+            };
+            let socket = socket.map_err(|error| {
+                errors.push(format!(
                     "cannot listen on {}: {error}{}",
                     plan.address,
                     hint(&error).map(|hint| format!("; hint: {hint}")).unwrap_or_default(),
-                )),
+                ));
+            });
+            let tls = plan.tls.as_ref().map(Terminator::new).transpose().map_err(|wrong| {
+                errors.extend(wrong.iter().map(|error| format!("listener {}: {error}", plan.name)));
+            });
+            if let (Ok(socket), Ok(tls)) = (socket, tls) {
+                bound.push(Bound { plan: plan.clone(), socket, tls: tls.map(Arc::new) });
             }
         }
         if errors.is_empty() { Ok(bound) } else { Err(Unusable(errors.join("\n"))) }
     }
 
-    /// Accepts from `bound`.
-    pub(super) fn open(&self, gateway: &Gateway, bound: Vec<Bound>) {
+    /// Accepts from `bound`; stops accepting on what `wanted` does not have. Connections go on.
+    pub(super) fn open(&self, gateway: &Arc<Gateway>, bound: Vec<Bound>, wanted: &[ListenerPlan]) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for Bound(plan, socket) in bound {
+        open.retain(|address, open| {
+            let same = wanted.iter().any(|wanted| wanted.address == *address && *wanted == open.plan);
+            if !same {
+                open.listener.closed.send_replace(true);
+            }
+            same
+        });
+        for Bound { plan, socket, tls } in bound {
             // The port is the one that the system chose if the plan said 0.
             let address = socket.local_addr().unwrap_or(plan.address);
+            let kept = match socket.try_clone() {
+                Ok(kept) => kept,
+                Err(error) => {
+                    tracing::error!("cannot listen on {address}: {error}");
+                    continue;
+                }
+            };
             let listener = Arc::new(Listener {
                 id: self.builder.listener(&plan.name),
                 name: plan.name.clone(),
                 address,
                 half_close: plan.half_close,
                 strict_framing: plan.strict_framing,
+                tls,
+                proxy_protocol: plan.proxy_protocol,
                 closed: watch::Sender::new(false),
             });
-            tracing::info!("listening on http://{address}");
+            let scheme = if listener.tls.is_some() { "https" } else { "http" };
+            tracing::info!("listening on {scheme}://{address}");
             gateway.listen(socket, listener.clone());
-            open.insert(plan.address, (plan, listener));
-        }
-    }
-
-    /// Stops accepting on what `wanted` does not have; what changed but for its address is opened
-    /// again with its own socket. Connections go on.
-    pub(super) fn keep(&self, gateway: &Gateway, wanted: &[ListenerPlan]) {
-        let mut changed = Vec::new();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|address, (plan, listener)| {
-            let found = wanted.iter().find(|wanted| wanted.address == *address);
-            let same = found.is_some_and(|wanted| wanted == plan);
-            if !same {
-                listener.closed.send_replace(true);
-                changed.extend(found.cloned());
+            if listener.tls.is_some() {
+                tokio::spawn(certificates::follow(self.files.clone(), listener.clone(), gateway.clone()));
             }
-            same
-        });
-        drop(open);
-        for plan in changed {
-            // The old socket may take a moment to go.
-            match retry_bind(plan.address) {
-                Ok(socket) => self.open(gateway, vec![Bound(plan, socket)]),
-                Err(error) => tracing::error!("cannot listen on {} again: {error}", plan.address),
-            }
+            open.insert(plan.address, Open { plan, listener, socket: kept });
         }
     }
 
@@ -96,31 +116,18 @@ impl Listeners {
     pub(super) fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let mut addresses: Vec<_> =
-            open.values().map(|(_, listener)| (listener.name.clone(), listener.address)).collect();
+            open.values().map(|open| (open.listener.name.clone(), open.listener.address)).collect();
         addresses.sort();
         addresses
     }
 
     /// Stops accepting.
     pub(super) fn close(&self) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.values().for_each(|(_, listener)| {
-            listener.closed.send_replace(true);
-        });
-    }
-}
-
-fn retry_bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    const TRIES: u32 = 50;
-    let mut last = bind(address);
-    for _ in 0..TRIES {
-        if last.is_ok() {
-            break;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, open) in open.drain() {
+            open.listener.closed.send_replace(true);
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-        last = bind(address);
     }
-    last
 }
 
 fn hint(error: &std::io::Error) -> Option<&'static str> {

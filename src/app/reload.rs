@@ -114,8 +114,7 @@ impl Reloader {
         });
         first_answers(answered).await;
         self.gateway.swap(table);
-        self.listeners.open(&self.gateway, bound);
-        self.listeners.keep(&self.gateway, &next.plan.listeners);
+        self.listeners.open(&self.gateway, bound, &next.plan.listeners);
         let current = &self.state().current.plan;
         let fixed = [
             ("admin", current.admin != next.plan.admin),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::decode::Scalar;
 use super::error::Problem;
 use crate::discovery::source::{EndpointAddress, EndpointSpec, SourceSpec};
-use crate::plan::Protocol;
+use crate::plan::{BackendTls, Protocol, Transport};
 
 /// An address to listen at; port 0 lets the system choose.
 impl Scalar for SocketAddr {
@@ -154,13 +154,14 @@ pub(super) enum Reference {
     Url(Url),
 }
 
-/// `http://host[:port]` or `h2c://host[:port]`.
+/// `http://host[:port]`, `https://host[:port]` or `h2c://host[:port]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Url {
     /// The URL in its one spelling: lower case, without the scheme's own port.
     pub(super) name: Arc<str>,
     pub(super) protocol: Protocol,
     pub(super) source: SourceSpec,
+    pub(super) transport: Transport,
 }
 
 impl Scalar for Reference {
@@ -179,30 +180,24 @@ impl Scalar for Reference {
 
     fn schema() -> Value {
         json!({ "type": "string", "minLength": 1, "examples": ["http://app.internal:8080", "app"],
-            "description": "The name of an entry in `backends`, or http://host[:port] or h2c://host[:port]." })
+            "description": "The name of an entry in `backends`, or http://host[:port], https://host[:port] or h2c://host[:port]." })
     }
 }
 
 impl Url {
     /// Reads `scheme://host[:port]`.
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
-        const PORT: u16 = 80;
         let wrong = || Problem::new(format!("{text:?} is not the URL of a backend"));
-        let example = "write http://host, http://host:port or h2c://host:port";
+        let example = "write http://host, http://host:port, https://host or h2c://host:port";
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(wrong().hint(example));
         };
         let scheme = scheme.to_ascii_lowercase();
-        let protocol = match scheme.as_str() {
-            "http" => Protocol::Http1,
-            "h2c" => Protocol::H2c,
-            // The one place that keeps https:// out until connections to endpoints can be encrypted.
-            "https" => {
-                return Err(
-                    Problem::new("TLS to backends is not supported yet").hint("use http:// or h2c://")
-                );
-            }
-            _ => return Err(wrong().hint("the schemes are http:// and h2c://")),
+        let (protocol, own_port) = match scheme.as_str() {
+            "http" => (Protocol::Http1, 80),
+            "h2c" => (Protocol::H2c, 80),
+            "https" => (Protocol::Http1, 443),
+            _ => return Err(wrong().hint("the schemes are http://, https:// and h2c://")),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#']) {
@@ -215,7 +210,7 @@ impl Url {
         }
         let (host, port) = match split_port(authority) {
             Some((host, port)) => (host, port_number(port)?),
-            None => (authority, PORT),
+            None => (authority, own_port),
         };
         let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let (host, source) = match literal.parse::<IpAddr>() {
@@ -234,8 +229,15 @@ impl Url {
                 (host.clone(), SourceSpec::Dns { host, port })
             }
         };
-        let suffix = if port == PORT { String::new() } else { format!(":{port}") };
-        Ok(Self { name: format!("{scheme}://{host}{suffix}").into(), protocol, source })
+        let suffix = if port == own_port { String::new() } else { format!(":{port}") };
+        let transport = Transport {
+            tls: (scheme == "https").then(|| BackendTls {
+                // An address is verified as itself.
+                server_name: literal.parse::<IpAddr>().is_err().then(|| host.trim_end_matches('.').into()),
+                ..BackendTls::default()
+            }),
+        };
+        Ok(Self { name: format!("{scheme}://{host}{suffix}").into(), protocol, source, transport })
     }
 }
 
@@ -284,6 +286,8 @@ mod tests {
             ("HTTP://a.svc:80/", "http://a.svc"),
             ("http://a.svc:8080", "http://a.svc:8080"),
             ("http://[0:0::1]:80", "http://[::1]"),
+            ("https://A.svc:443", "https://a.svc"),
+            ("https://a.svc:80", "https://a.svc:80"),
             ("h2c://10.0.0.1:9000", "h2c://10.0.0.1:9000"),
         ] {
             assert_eq!(&*Url::parse(text).unwrap().name, name);
@@ -319,7 +323,6 @@ mod tests {
             "http://a..b",
             "http://-a",
             "ftp://a",
-            "https://a",
             "http://0.0.0.0",
             "http://ä.de",
             "http://a b",

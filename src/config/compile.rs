@@ -4,9 +4,11 @@
 mod backends;
 mod endpoints;
 mod filters;
+mod limits;
 mod matches;
 mod mirrors;
 mod route;
+mod tls;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,7 +30,7 @@ pub(super) const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Ad
 
 /// Compiles `file`, whose relative paths are relative to `base`. Of use only if `report` has no error.
 pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Plan {
-    let listeners = listeners(file, report);
+    let listeners = listeners(file, base, report);
     let admin = admin(file, base);
     if let Some(admin) = &admin {
         let clash = file
@@ -59,15 +61,23 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
         trusted_hops: file.trusted_hops.as_ref().map_or(0, |hops| hops.value.0),
         via: file.via.as_ref().map(|via| via.value.0.clone()),
         workers: file.workers.as_ref().map(|workers| workers.value.0 as usize),
+        limits: limits::clients(file.limits.as_ref(), report),
     }
 }
 
 /// The listener at `address`, with the defaults.
 pub(super) fn new_listener(address: SocketAddr) -> ListenerPlan {
-    ListenerPlan { name: address.to_string().into(), address, half_close: false, strict_framing: true }
+    ListenerPlan {
+        name: address.to_string().into(),
+        address,
+        half_close: false,
+        strict_framing: true,
+        tls: None,
+        proxy_protocol: false,
+    }
 }
 
-fn listeners(file: &raw::File, report: &mut Report<'_>) -> Vec<(ListenerPlan, At)> {
+fn listeners(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Vec<(ListenerPlan, At)> {
     if file.listeners.length == 0 {
         let problem = Problem::new("there is no listener");
         report.error(file.listeners.at, problem.hint("name at least one address, as [0.0.0.0:8080]"));
@@ -80,6 +90,8 @@ fn listeners(file: &raw::File, report: &mut Report<'_>) -> Vec<(ListenerPlan, At
         let mut plan = new_listener(address);
         plan.half_close = raw.half_close.as_ref().is_some_and(|switch| switch.value);
         plan.strict_framing = raw.strict_framing.as_ref().is_none_or(|switch| switch.value);
+        plan.tls = raw.tls.as_ref().map(|tls| tls::listener(tls, base, report));
+        plan.proxy_protocol = raw.proxy_protocol.as_ref().is_some_and(|switch| switch.value);
         if let Some(name) = &raw.name {
             plan.name = name.value.0.as_str().into();
         }

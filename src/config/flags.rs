@@ -14,7 +14,8 @@ use super::raw::AdminWord;
 use super::units::Percent;
 use crate::discovery::source::SourceSpec;
 use crate::plan::{
-    AccessLogPlan, AdminPlan, BackendSpec, Fraction, MirrorPlan, Plan, RouteAction, WeightedBackend,
+    AccessLogPlan, AdminPlan, BackendSpec, ClientLimits, Fraction, MirrorPlan, Plan, RouteAction,
+    WeightedBackend,
 };
 
 /// The plan that the command line describes: one route for everything.
@@ -79,6 +80,7 @@ pub fn from_flags(
             trusted_hops: 0,
             via: None,
             workers: None,
+            limits: ClientLimits::default(),
         },
         document: json!({
             "listen": listen, "backend": backends, "mirror": mirrors,
@@ -99,7 +101,9 @@ fn pool(urls: &[Url]) -> Vec<BackendSpec> {
     let mut endpoints = Vec::new();
     for url in &distinct {
         match (&url.source, distinct.first()) {
-            (SourceSpec::Static(list), Some(first)) if first.protocol == url.protocol => {
+            (SourceSpec::Static(list), Some(first))
+                if first.protocol == url.protocol && first.transport == url.transport =>
+            {
                 endpoints.extend(list.clone())
             }
             _ => return distinct.into_iter().cloned().map(spec).collect(),
@@ -111,13 +115,20 @@ fn pool(urls: &[Url]) -> Vec<BackendSpec> {
             source: SourceSpec::Static(endpoints),
             protocol: first.protocol,
             host: None,
+            transport: first.transport.clone(),
         }],
         _ => distinct.into_iter().cloned().map(spec).collect(),
     }
 }
 
 fn spec(url: Url) -> BackendSpec {
-    BackendSpec { name: url.name, source: url.source, protocol: url.protocol, host: None }
+    BackendSpec {
+        name: url.name,
+        source: url.source,
+        protocol: url.protocol,
+        host: None,
+        transport: url.transport,
+    }
 }
 
 /// Collects what is wrong with flags.

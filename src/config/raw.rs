@@ -4,19 +4,22 @@
 mod route;
 
 pub(super) use route::{
-    HeaderEdits, Match, Mirror, PathChoice, PathRewrite, Ramp, Redirect, Route, Stop, ValueChoice,
-    WeightedBackend,
+    HeaderEdits, Match, Mirror, PathChoice, PathRewrite, Ramp, RateKey, Redirect, Route, RouteLimits, Stop,
+    ValueChoice, WeightedBackend,
 };
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::address::{HostPort, ServiceName};
 use super::decode::{List, Located, Scalar, Table, WordOr, record};
 use super::error::Problem;
-use super::http_values::{FilePath, HostWord, LogWord, Name, ProtocolWord, Pseudonym};
-use super::units::Whole;
+use super::http_values::{
+    ClientModeWord, FilePath, HostName, HostWord, LogWord, Name, ProtocolWord, Pseudonym, TlsVersionWord,
+};
+use super::units::{Size, Whole};
 use crate::discovery::source::EndpointAddress;
 use crate::limits;
 
@@ -36,6 +39,8 @@ record! {
         via: Option<Located<Pseudonym>>,
         /// Data-plane threads; one a core if absent.
         workers: Option<Located<Whole<1, { limits::WORKERS as u32 }>>>,
+        /// What is taken of clients.
+        limits: Option<Limits>,
         /// Which requests go where. Among equally specific matches the earlier route wins.
         routes: Option<List<Route>>,
         /// Backends by name.
@@ -56,6 +61,89 @@ record! {
         /// Heads are checked on the raw bytes; true if absent. Only for listeners behind a trusted
         /// proxy to switch off.
         strict_framing: Option<Located<bool>>,
+        /// Speaks TLS.
+        tls: Option<ListenerTls>,
+        /// Connections begin with a PROXY protocol header of version 1 or 2, which says who the client
+        /// is; false if absent. Only for listeners that nobody but the proxy in front can reach.
+        proxy_protocol: Option<Located<bool>>,
+    }
+}
+
+record! {
+    /// TLS 1.2 and 1.3, with HTTP/2 and HTTP/1.1 by ALPN. Files are read again when they change.
+    pub(super) struct ListenerTls {
+        /// Certificates; clients get one for the name that they ask for, else the first.
+        certificates: List<Certificate>,
+        /// Asks clients for a certificate.
+        client: Option<ClientVerification>,
+        /// The least version: `TLSv1.2` (the default) or `TLSv1.3`.
+        min_version: Option<Located<TlsVersionWord>>,
+    }
+}
+
+record! {
+    /// A certificate and its key.
+    pub(super) struct Certificate {
+        /// A PEM file: the certificate, then those that lead to its root.
+        cert: Located<FilePath>,
+        /// A PEM file with the private key.
+        key: Located<FilePath>,
+    }
+}
+
+record! {
+    /// How clients are verified. Backends are told by X-Forwarded-Client-Cert, which no client can
+    /// forge.
+    pub(super) struct ClientVerification {
+        /// A PEM file with the roots that their certificates lead to.
+        ca: Located<FilePath>,
+        /// `require` (the default), or `optional`: a client may have none, but not an invalid one.
+        mode: Option<Located<ClientModeWord>>,
+    }
+}
+
+record! {
+    /// TLS to endpoints.
+    pub(super) struct BackendTls {
+        /// A PEM file with the roots to trust; those of the system if absent.
+        ca: Option<Located<FilePath>>,
+        /// The name to ask for and to verify; if absent the name in `dns` or `srv`, or else the
+        /// endpoint's IP address.
+        server_name: Option<Located<HostName>>,
+        /// What is shown to endpoints that ask who we are.
+        certificate: Option<Certificate>,
+    }
+}
+
+record! {
+    /// What is taken of clients, on all listeners.
+    pub(super) struct Limits {
+        /// Bytes of a request's head; 64KiB if absent.
+        head: Option<Located<Size>>,
+        /// Fields of a request's head; 100 if absent.
+        fields: Option<Located<Whole<1, 1000>>>,
+        /// From accepting a connection to its first byte; 10s if absent.
+        first_byte: Option<Located<Duration>>,
+        /// From the first byte of a head to its last; 10s if absent.
+        head_time: Option<Located<Duration>>,
+        /// A connection without a request; 5m if absent.
+        idle: Option<Located<Duration>>,
+        /// A write to a client that makes no progress; 30s if absent.
+        write_stall: Option<Located<Duration>>,
+        /// Streams that one HTTP/2 connection may have open; 128 if absent.
+        http2_streams: Option<Located<Whole<1, 10_000>>>,
+        /// Connections in all; 100000 if absent.
+        connections: Option<Located<Whole<1, 100_000>>>,
+        /// Connections of one client address; as many as in all if absent.
+        connections_per_address: Option<Located<Whole<1, 100_000>>>,
+        /// Requests in flight in the process. From 80 % of it on copies are skipped, above it requests
+        /// are answered 503. Absent: no bound.
+        in_flight: Option<Located<Whole<1, 10_000_000>>>,
+        /// Memory that the process takes before it sheds load in the same way. Absent: no bound.
+        memory: Option<Located<Size>>,
+        /// Bytes of a request's body, for routes that do not say otherwise; above it 413. Absent: no
+        /// bound.
+        body: Option<Located<Size>>,
     }
 }
 
@@ -89,10 +177,13 @@ record! {
         srv: Option<Located<ServiceName>>,
         /// A watched file with a key `endpoints`.
         file: Option<Located<FilePath>>,
-        /// What the endpoints speak: `http1` (the default) or `h2c`.
+        /// What the endpoints speak: `http1` (the default), `h2c`, or over TLS also `h2` and `auto`,
+        /// which is `h2` where they speak it.
         protocol: Option<Located<ProtocolWord>>,
         /// `client` (the default) sends the client's Host, `upstream` the name in `dns` or `srv`.
         host: Option<Located<HostWord>>,
+        /// Speaks TLS to the endpoints; `{}` for all defaults.
+        tls: Option<BackendTls>,
     }
 }
 

@@ -45,7 +45,13 @@ fn registry() -> Arc<Registry> {
 }
 
 fn spec(name: &str, source: SourceSpec) -> BackendSpec {
-    BackendSpec { name: name.into(), source, protocol: Protocol::Http1, host: None }
+    BackendSpec {
+        name: name.into(),
+        source,
+        protocol: Protocol::Http1,
+        host: None,
+        transport: Default::default(),
+    }
 }
 
 /// An address a line, then a line that says that it is all.

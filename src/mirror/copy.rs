@@ -197,6 +197,7 @@ fn outcome(error: Option<&ExchangeError>, status: Option<StatusCode>, ended: Opt
         (Some(error), None, _) => match error {
             ExchangeError::NoEndpoints => Outcome::SkippedNoEndpoints,
             ExchangeError::Connect(_) => Outcome::FailedConnect,
+            ExchangeError::Tls(_) => Outcome::FailedTls,
             ExchangeError::Timeout(_) => Outcome::FailedTimeout,
             ExchangeError::Reset => Outcome::FailedReset,
             ExchangeError::Protocol(_) => Outcome::FailedProtocol,

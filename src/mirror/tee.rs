@@ -22,6 +22,8 @@ pub struct Tee<B> {
     source: B,
     readers: Vec<Arc<Reader>>,
     ended: bool,
+    /// Bytes pulled since the copies had a turn.
+    burst: usize,
 }
 
 /// One copy's view of a body: what was offered and not yet taken.
@@ -62,7 +64,7 @@ where
 {
     /// Offers what is pulled from `source` to `readers`.
     pub fn new(source: B, readers: Vec<Arc<Reader>>) -> Self {
-        Self { source, readers, ended: false }
+        Self { source, readers, ended: false, burst: 0 }
     }
 
     fn end(&mut self, end: End) {
@@ -84,9 +86,17 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
         let tee = self.get_mut();
+        if tee.burst >= limits::MIRROR_BURST {
+            tee.burst = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let frame = ready!(Pin::new(&mut tee.source).poll_frame(context));
         match &frame {
-            Some(Ok(frame)) => tee.readers.iter().for_each(|reader| reader.offer(frame)),
+            Some(Ok(frame)) => {
+                tee.burst += frame.data_ref().map_or(0, |chunk| chunk.bytes().len());
+                tee.readers.iter().for_each(|reader| reader.offer(frame));
+            }
             Some(Err(_)) => tee.end(End::Cut(Outcome::CutClientGone)),
             None => {}
         }

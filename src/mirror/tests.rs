@@ -45,12 +45,14 @@ pub(crate) fn plan_of(backend: BackendSpec) -> Plan {
             action: RouteAction::Forward(vec![WeightedBackend { backend: backend.name.clone(), weight: 1 }]),
             filters: Filters::default(),
             timeouts: Timeouts::default(),
+            limits: Default::default(),
             mirrors: Vec::new(),
         }],
         backends: vec![backend],
         trusted_hops: 0,
         via: None,
         workers: None,
+        limits: Default::default(),
     }
 }
 
@@ -66,7 +68,13 @@ struct Setting {
 fn spec(name: &str, address: SocketAddr) -> BackendSpec {
     let endpoint = EndpointSpec::new(address);
     let source = SourceSpec::Static(vec![endpoint]);
-    BackendSpec { name: name.into(), source, protocol: Protocol::Http1, host: None }
+    BackendSpec {
+        name: name.into(),
+        source,
+        protocol: Protocol::Http1,
+        host: None,
+        transport: Default::default(),
+    }
 }
 
 impl Setting {
@@ -117,6 +125,7 @@ impl Setting {
             hops: None,
             upgrades: false,
             draining: false,
+            overloaded: false,
         };
         change(&mut subject);
         begin(&self.table.routes()[0].mirrors, &subject, &self.worker).pop()
@@ -292,8 +301,9 @@ async fn each_reason_not_to_copy_is_counted_as_itself() {
     type Change = fn(&mut MirrorPlan);
     type Ask = fn(&mut Subject<'_>);
     let same: Ask = |_| {};
-    let cases: [(Outcome, Change, Ask); 10] = [
+    let cases: [(Outcome, Change, Ask); 11] = [
         (Outcome::SkippedDraining, |_| {}, |subject| subject.draining = true),
+        (Outcome::SkippedOverload, |_| {}, |subject| subject.overloaded = true),
         (Outcome::SkippedUpgrade, |_| {}, |subject| subject.upgrades = true),
         (Outcome::SkippedLoop, |_| {}, |subject| subject.hops = Some(1)),
         (Outcome::SkippedMethod, |mirror| mirror.methods = Some(vec![Method::GET]), same),

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::tls::Terminator;
 use super::{Gateway, connection};
 use crate::limits;
 use crate::routing::table::ListenerId;
@@ -28,6 +29,10 @@ pub struct Listener {
     pub half_close: bool,
     /// See [`crate::plan::ListenerPlan::strict_framing`].
     pub strict_framing: bool,
+    /// `Some` speaks TLS.
+    pub tls: Option<Arc<Terminator>>,
+    /// See [`crate::plan::ListenerPlan::proxy_protocol`].
+    pub proxy_protocol: bool,
     /// True once it accepts no more.
     pub closed: watch::Sender<bool>,
 }
@@ -84,7 +89,7 @@ fn place(
     let seats = gateway.seats();
     let here = seats[worker.id().0].load();
     let total: usize = seats.iter().map(super::Seat::load).sum();
-    if total >= limits::CLIENT_CONNECTIONS {
+    if total >= gateway.table().limits().connections {
         gateway.metrics().gateway.refused(Refusal::ConnectionLimit);
         return;
     }

@@ -9,6 +9,7 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::sanitize;
 use crate::limits;
 use crate::upstream::body::{BodyError, Chunk};
 use crate::worker::Worker;
@@ -17,6 +18,7 @@ use crate::worker::Worker;
 pub struct ClientBody {
     incoming: Incoming,
     received: Arc<AtomicU64>,
+    most: u64,
 }
 
 /// A body whose rest is read and thrown away when it is dropped before its end, within
@@ -31,9 +33,9 @@ where
 }
 
 impl ClientBody {
-    /// Counts what comes into `received`.
-    pub fn new(incoming: Incoming, received: Arc<AtomicU64>) -> Self {
-        Self { incoming, received }
+    /// Counts what comes into `received`; more than `most` bytes are an error.
+    pub fn new(incoming: Incoming, received: Arc<AtomicU64>, most: u64) -> Self {
+        Self { incoming, received, most }
     }
 }
 
@@ -50,10 +52,19 @@ impl Body for ClientBody {
             Some(Err(_)) => return Poll::Ready(Some(Err(BodyError::ClientGone))),
             Some(Ok(frame)) => frame,
         };
+        let mut frame = frame;
+        if let Some(trailers) = frame.trailers_mut() {
+            // No check of the head has seen them.
+            sanitize::trailers(trailers);
+        }
+        let mut received = 0;
         let frame = frame.map_data(|bytes| {
-            self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            received = self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
             Chunk::free(bytes)
         });
+        if received > self.most {
+            return Poll::Ready(Some(Err(BodyError::TooLarge)));
+        }
         Poll::Ready(Some(Ok(frame)))
     }
 

@@ -13,15 +13,21 @@ use tokio::sync::watch;
 
 use super::Gateway;
 use super::accept::Listener;
+use super::admission::AddressSlot;
 use super::deadlines::ConnectionState;
 use super::framing::{Framed, Protocol};
+use super::proxy_protocol;
 use super::record;
 use super::request::handle;
 use super::sanitize::ClientInfo;
+use super::tls::identity;
 use crate::limits;
 use crate::mirror::copy::Copy;
+use crate::plan::ClientLimits;
 use crate::routing::table::Route;
 use crate::telemetry::access_log::RequestFacts;
+use crate::telemetry::gateway::Refusal;
+use crate::upstream::stream::Stream;
 use crate::worker::Worker;
 
 /// What all requests of one connection share.
@@ -98,39 +104,123 @@ pub(super) fn spawn(
         let _counted = counted;
         // Without it a small response may wait 40 ms for the client's delayed acknowledgement.
         if stream.set_nodelay(true).is_ok() {
-            serve(gateway, home, stream, peer, listener).await;
+            serve(gateway, home, Stream::Tcp(stream), peer, listener).await;
         }
     });
+}
+
+/// What lies under HTTP, and what it says of the client.
+struct Opened {
+    stream: Stream,
+    peer: SocketAddr,
+    client: ClientInfo,
+    /// What the client chose by ALPN. `None` without TLS: then the first bytes tell.
+    protocol: Option<Protocol>,
+    /// Its place among the connections of its address, if those are bounded.
+    slot: Option<AddressSlot>,
 }
 
 async fn serve(
     gateway: Arc<Gateway>,
     worker: Arc<Worker>,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     listener: Arc<Listener>,
 ) {
+    let Some(Opened { stream, peer, client, protocol, slot: _slot }) =
+        open(&gateway, stream, peer, &listener).await
+    else {
+        return;
+    };
     let Some(registration) = worker.deadlines().register() else { return };
     let refusals = gateway.refusals().clone();
     let mut framed = Framed::new(stream, registration, refusals, listener.strict_framing);
+    let limits = gateway.table().limits().clone();
+    framed.heads_within(limits.head_bytes, limits.head_fields);
     let state = framed.state().clone();
-    let Ok(Some(protocol)) = framed.detect().await else { return };
-    let context =
-        Arc::new(Context { client: ClientInfo::new(peer, false), gateway, worker, listener, peer, state });
+    let protocol = match protocol {
+        Some(Protocol::Http2) => {
+            framed.http2();
+            Protocol::Http2
+        }
+        Some(Protocol::Http1) => Protocol::Http1,
+        None => match framed.detect().await {
+            Ok(Some(protocol)) => protocol,
+            _ => return,
+        },
+    };
+    let context = Arc::new(Context { client, gateway, worker, listener, peer, state });
     match protocol {
-        Protocol::Http1 => serve_http1(context, framed).await,
-        Protocol::Http2 => serve_http2(context, framed).await,
+        Protocol::Http1 => serve_http1(context, framed, &limits).await,
+        Protocol::Http2 => serve_http2(context, framed, &limits).await,
     }
 }
 
-async fn serve_http1(context: Arc<Context>, framed: Framed<TcpStream>) {
+/// Reads what proxies in front say, and ends TLS, as the listener wants it.
+async fn open(
+    gateway: &Gateway,
+    mut stream: Stream,
+    mut peer: SocketAddr,
+    listener: &Listener,
+) -> Option<Opened> {
+    if listener.proxy_protocol {
+        match proxy_protocol::read(&mut stream).await {
+            Ok(client) => peer = client.unwrap_or(peer),
+            Err(error) => {
+                gateway.metrics().gateway.refused(Refusal::ProxyProtocol);
+                tracing::debug!(listener = %listener.name, %peer, %error, "PROXY protocol failed");
+                return None;
+            }
+        }
+    }
+    let slot = match gateway.table().limits().connections_per_address {
+        None => None,
+        Some(most) => match gateway.admission().connection(peer.ip().to_canonical(), most) {
+            None => {
+                gateway.metrics().gateway.refused(Refusal::ConnectionLimit);
+                return None;
+            }
+            slot => slot,
+        },
+    };
+    let Some(terminator) = &listener.tls else {
+        return Some(Opened { stream, peer, client: ClientInfo::new(peer, false), protocol: None, slot });
+    };
+    let metrics = &gateway.metrics().gateway;
+    let stream = match terminator.accept(stream).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            metrics.tls_handshakes_failed.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(listener = %listener.name, %peer, %error, "TLS handshake failed");
+            return None;
+        }
+    };
+    metrics.tls_handshakes.fetch_add(1, Ordering::Relaxed);
+    let session = stream.get_ref().1;
+    let protocol = match session.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        // RFC 9113, 3.2: over TLS there is no HTTP/2 without ALPN.
+        _ => Protocol::Http1,
+    };
+    let certificate = session.peer_certificates().and_then(|chain| chain.first());
+    let client = ClientInfo::new(peer, true).identified(certificate.and_then(identity));
+    Some(Opened {
+        stream: Stream::Tls(Box::new(stream.into())),
+        peer,
+        client,
+        protocol: Some(protocol),
+        slot,
+    })
+}
+
+async fn serve_http1(context: Arc<Context>, framed: Framed<Stream>, client: &ClientLimits) {
     let mut draining = context.gateway.draining();
     let requests = context.clone();
     let service = service_fn(move |request| handle(requests.clone(), request));
     let connection = http1::Builder::new()
         .half_close(context.listener.half_close)
-        .max_headers(limits::HEAD_FIELDS)
-        .max_buf_size(limits::CONNECTION_BUFFER)
+        .max_headers(client.head_fields)
+        .max_buf_size(limits::CONNECTION_BUFFER - limits::HEAD_BYTES + client.head_bytes)
         // Deadlines are ours, and a timer armed per request costs 6 %.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(framed), service)
@@ -146,14 +236,23 @@ async fn serve_http1(context: Arc<Context>, framed: Framed<TcpStream>) {
     };
 }
 
-async fn serve_http2(context: Arc<Context>, framed: Framed<TcpStream>) {
+async fn serve_http2(context: Arc<Context>, framed: Framed<Stream>, client: &ClientLimits) {
     let mut draining = context.gateway.draining();
     let requests = context.clone();
     let service = service_fn(move |request| handle(requests.clone(), request));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits::HTTP2_STREAMS)
-        .max_header_list_size(limits::HEAD_BYTES as u32)
+        .max_concurrent_streams(client.http2_streams)
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(
+            limits::HTTP2_STREAM_WINDOW
+                .saturating_mul(client.http2_streams)
+                .min(limits::HTTP2_CONNECTION_WINDOW),
+        )
+        .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
+        .keep_alive_interval(limits::HTTP2_CLIENT_PING)
+        .keep_alive_timeout(limits::HTTP2_PING_PATIENCE)
+        .max_header_list_size(u32::try_from(client.head_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS)
         .max_local_error_reset_streams(limits::HTTP2_LOCAL_ERROR_RESETS)
         .serve_connection(TokioIo::new(framed), service);

@@ -29,6 +29,8 @@ pub struct ClientInfo {
     address: IpAddr,
     forwarded_for: HeaderValue,
     proto: HeaderValue,
+    secure: bool,
+    identity: Option<HeaderValue>,
 }
 
 /// Who is believed, and what is written beyond the usual.
@@ -141,7 +143,19 @@ impl ClientInfo {
             forwarded_for: HeaderValue::from_str(&address.to_string())
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             proto: HeaderValue::from_static(if secure { "https" } else { "http" }),
+            secure,
+            identity: None,
         }
+    }
+
+    /// Who the client is by its certificate, which was verified.
+    pub fn identified(self, identity: Option<HeaderValue>) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// The scheme that the client came by.
+    pub fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 
     /// The connection's other end.
@@ -201,6 +215,7 @@ pub fn inbound(
     }
     let upgrade = survey.upgrade().filter(|_| parts.version == Version::HTTP_11);
     let copy_hops = forwarded::copy_hops(&mut parts.headers, &survey, settings);
+    forwarded::certify(&mut parts.headers, &survey, client);
     let client = forwarded::forward(&mut parts.headers, &survey, client, settings, authority.as_ref());
     forwarded::identify(&mut parts.headers, &survey, random);
     if let Some(via) = &settings.via {

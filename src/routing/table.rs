@@ -8,7 +8,8 @@ use super::index::{Found, RequestView, RouteIndex, Rule};
 use crate::mirror::Mirror;
 use crate::mirror::budget::Budget;
 use crate::mirror::loop_guard::LoopGuard;
-use crate::plan::{BackendSpec, MirrorPlan, Plan, RouteAction, RoutePlan, Timeouts};
+use crate::plan::{BackendSpec, ClientLimits, MirrorPlan, Plan, RouteAction, RoutePlan, Timeouts};
+use crate::proxy::rate::RateLimiter;
 use crate::proxy::sanitize::{TrustSettings, Via};
 use crate::shard::Lane;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
@@ -20,6 +21,7 @@ pub struct RoutingTable {
     index: RouteIndex,
     trust: TrustSettings,
     guard: LoopGuard,
+    limits: ClientLimits,
 }
 
 /// A route, ready to be used.
@@ -32,6 +34,10 @@ pub struct Route {
     pub filters: Filters,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// Bytes of a request's body.
+    pub max_body: Option<u64>,
+    /// Requests a time.
+    pub rate: Option<Arc<RateLimiter>>,
     /// Who gets copies.
     pub mirrors: Vec<Arc<Mirror>>,
     /// Its counters.
@@ -58,6 +64,7 @@ pub struct Builder {
     metrics: Arc<Metrics>,
     budgets: Mutex<HashMap<BudgetKey, Weak<Budget>>>,
     guard: LoopGuard,
+    rates: Mutex<HashMap<Arc<str>, Weak<RateLimiter>>>,
     listeners: Mutex<HashMap<Arc<str>, ListenerId>>,
 }
 
@@ -89,6 +96,11 @@ impl RoutingTable {
     /// Knows copies that came back here.
     pub fn guard(&self) -> &LoopGuard {
         &self.guard
+    }
+
+    /// What is taken of clients.
+    pub fn limits(&self) -> &ClientLimits {
+        &self.limits
     }
 
     /// Calls `visit` with every backend that a route refers to and what for: the one walk over
@@ -136,6 +148,7 @@ impl Builder {
             metrics,
             budgets: Mutex::default(),
             guard: LoopGuard::default(),
+            rates: Mutex::default(),
             listeners: Mutex::default(),
         }
     }
@@ -164,12 +177,17 @@ impl Builder {
             .collect();
         RoutingTable {
             index: RouteIndex::build(&rules),
-            routes: plan.routes.iter().map(|route| Arc::new(self.route(route, &specs))).collect(),
+            routes: plan
+                .routes
+                .iter()
+                .map(|route| Arc::new(self.route(route, &specs, plan.limits.body)))
+                .collect(),
             trust: TrustSettings {
                 trusted_hops: plan.trusted_hops,
                 via: plan.via.as_deref().and_then(Via::new),
             },
             guard: self.guard.clone(),
+            limits: plan.limits.clone(),
         }
     }
 
@@ -178,7 +196,7 @@ impl Builder {
         Some(names.iter().map(|name| self.listener(name).0).collect())
     }
 
-    fn route(&self, plan: &RoutePlan, specs: &HashMap<Arc<str>, &BackendSpec>) -> Route {
+    fn route(&self, plan: &RoutePlan, specs: &HashMap<Arc<str>, &BackendSpec>, body: Option<u64>) -> Route {
         let reference = |name: &Arc<str>| specs.get(name).map(|spec| self.registry.reference(spec));
         let action = match &plan.action {
             RouteAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
@@ -202,6 +220,8 @@ impl Builder {
             action,
             filters: plan.filters.clone(),
             timeouts: plan.timeouts,
+            max_body: plan.limits.body.or(body),
+            rate: self.rate(plan),
             mirrors,
             metrics: self.metrics.route(&plan.name),
         }
@@ -222,6 +242,21 @@ impl Builder {
             budget: self.budget(&route.name, plan, nth),
             guard: self.guard.clone(),
         }
+    }
+
+    /// The rate of a route, which goes on unless it is another one.
+    fn rate(&self, route: &RoutePlan) -> Option<Arc<RateLimiter>> {
+        let plan = route.limits.rate.as_ref()?;
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(living) = rates.get(&route.name).and_then(Weak::upgrade)
+            && living.plan() == plan
+        {
+            return Some(living);
+        }
+        rates.retain(|_, rate| rate.strong_count() > 0);
+        let rate = Arc::new(RateLimiter::new(plan));
+        rates.insert(route.name.clone(), Arc::downgrade(&rate));
+        Some(rate)
     }
 
     /// The budget of a mirror, shared with the table before this one.

@@ -101,6 +101,14 @@ impl Exposition {
             }
             Ok(())
         })?;
+        page.counter("mirrorgate_grpc_responses", "Ends of gRPC calls by status", |family| {
+            for (name, route) in &routes {
+                for (status, count) in route.grpc_statuses() {
+                    family.count(&[("route", name), ("grpc_status", &status)], count)?;
+                }
+            }
+            Ok(())
+        })?;
         page.counter("mirrorgate_route_forwarded", "Requests sent on to a backend", |family| {
             routes
                 .iter()
@@ -308,6 +316,15 @@ impl Exposition {
         page.gauge("mirrorgate_build_info", "1, labelled with the version", |family| {
             family.value(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)
         })?;
+        page.gauge(
+            "mirrorgate_certificate_expiry_timestamp_seconds",
+            "When a listener's certificate ends to be valid",
+            |family| {
+                gateway.certificate_expiries().iter().try_for_each(|((listener, name), not_after)| {
+                    family.value(&[("listener", listener), ("name", name)], *not_after as f64)
+                })
+            },
+        )?;
         page.gauge("mirrorgate_client_connections", "Client connections open", |family| {
             family.value(&[], gateway.client_connections.load(Ordering::Relaxed) as f64)
         })?;
@@ -318,6 +335,16 @@ impl Exposition {
                 &gateway.client_connections_total,
             ),
             ("mirrorgate_accept_errors", "Errors of accept", &gateway.accept_errors),
+            (
+                "mirrorgate_tls_handshakes",
+                "TLS handshakes with clients that succeeded",
+                &gateway.tls_handshakes,
+            ),
+            (
+                "mirrorgate_tls_handshakes_failed",
+                "TLS handshakes with clients that failed",
+                &gateway.tls_handshakes_failed,
+            ),
             (
                 "mirrorgate_interim_responses_dropped",
                 "Interim responses that could not be passed on",

@@ -1,7 +1,9 @@
 //! Counters of the process that belong to no route and no backend. None is touched by a request that
 //! is simply forwarded, so they are not sharded.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What belongs to no route.
@@ -19,6 +21,12 @@ pub struct GatewayMetrics {
     pub dropped_trailers: AtomicU64,
     /// Access records that were lost: the writer could not keep up, or could not write.
     pub access_log_dropped: AtomicU64,
+    /// TLS handshakes with clients that succeeded.
+    pub tls_handshakes: AtomicU64,
+    /// TLS handshakes with clients that failed, time-outs included.
+    pub tls_handshakes_failed: AtomicU64,
+    /// By listener and certificate: seconds since 1970.
+    certificates: Mutex<BTreeMap<(Arc<str>, String), i64>>,
     refused: [AtomicU64; Refusal::ALL.len()],
     reloads: [AtomicU64; 2],
     /// Seconds since 1970; 0 before the first.
@@ -75,6 +83,8 @@ refusals! {
     Overload = "overload",
     /// As many connections as allowed are open.
     ConnectionLimit = "connection_limit",
+    /// A connection began without the PROXY protocol header that its listener requires.
+    ProxyProtocol = "proxy_protocol",
     /// The process is stopping.
     Draining = "draining",
 }
@@ -90,6 +100,22 @@ impl GatewayMetrics {
     /// How many were turned away for `reason`.
     pub fn refused_total(&self, reason: Refusal) -> u64 {
         self.refused.get(reason as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// What `listener` shows clients now, and until when each certificate is valid.
+    pub fn certificates(&self, listener: &Arc<str>, expiries: impl Iterator<Item = (String, i64)>) {
+        let mut certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        certificates.retain(|(other, _), _| other != listener);
+        for (name, not_after) in expiries {
+            // Of twins of one name the first to end is the one to tell.
+            let entry = certificates.entry((listener.clone(), name)).or_insert(not_after);
+            *entry = not_after.min(*entry);
+        }
+    }
+
+    /// All of them.
+    pub fn certificate_expiries(&self) -> BTreeMap<(Arc<str>, String), i64> {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The configuration was read, at start or again.

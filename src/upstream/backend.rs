@@ -11,8 +11,9 @@ use http::HeaderValue;
 use tokio::sync::{Notify, watch};
 
 use super::endpoint_set::EndpointSet;
+use super::tls::Connector;
 use crate::discovery::source::{EndpointSpec, SourceSpec};
-use crate::plan::{BackendSpec, Protocol};
+use crate::plan::{BackendSpec, Protocol, Transport};
 use crate::telemetry::metrics::BackendMetrics;
 
 /// A named pool of endpoints.
@@ -20,6 +21,8 @@ pub struct Backend {
     name: Arc<str>,
     protocol: Protocol,
     host: Option<HeaderValue>,
+    transport: Transport,
+    connector: Option<Connector>,
     workers: usize,
     endpoints: ArcSwap<EndpointSet>,
     source: watch::Sender<SourceSpec>,
@@ -57,6 +60,8 @@ impl Backend {
             name: spec.name.clone(),
             protocol: spec.protocol,
             host: spec.host.clone(),
+            transport: spec.transport.clone(),
+            connector: spec.transport.tls.as_ref().map(|tls| Connector::new(tls, spec.protocol)),
             workers,
             endpoints: ArcSwap::from_pointee(EndpointSet::default()),
             source: watch::Sender::new(spec.source.clone()),
@@ -81,6 +86,23 @@ impl Backend {
     /// The Host that its endpoints are sent instead of the client's.
     pub fn host(&self) -> Option<&HeaderValue> {
         self.host.as_ref()
+    }
+
+    /// What lies between the protocol and the socket.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// What begins TLS with its endpoints, if they speak it.
+    pub fn connector(&self) -> Option<&Connector> {
+        self.connector.as_ref()
+    }
+
+    /// Reads its TLS files again. Blocks.
+    pub fn reload_tls(&self) {
+        if let Some(connector) = &self.connector {
+            connector.reload();
+        }
     }
 
     /// Counters of the traffic to it.
@@ -183,7 +205,7 @@ impl Backend {
 
     /// Whether connections of this backend would do for `spec`.
     pub(super) fn speaks_as(&self, spec: &BackendSpec) -> bool {
-        self.protocol == spec.protocol && self.host == spec.host
+        self.protocol == spec.protocol && self.host == spec.host && self.transport == spec.transport
     }
 
     pub(super) fn set_source(&self, source: &SourceSpec) -> bool {

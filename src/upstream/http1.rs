@@ -69,6 +69,11 @@ impl Exchange {
         &self.method
     }
 
+    /// Gives it the body that it was made without.
+    pub fn set_body(&mut self, body: RequestBody) {
+        self.upload.set_body(body);
+    }
+
     /// Puts it onto a connection. `fields` says whether the response's fields are wanted.
     pub fn connect(&mut self, lease: Lease, stream: Stream, fields: bool) {
         self.connection = Some((lease, stream));

@@ -1,5 +1,6 @@
 //! HTTP/2 to an endpoint: connections shared by the exchanges of one worker and lane.
 
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use http::{HeaderValue, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::body::{BodyError, Chunk, RequestBody, ResponseError};
 use super::http1::head::Length;
@@ -24,6 +25,8 @@ use crate::limits;
 pub struct Connection {
     sender: SendRequest<OutgoingBody>,
     streams: Arc<AtomicUsize>,
+    /// What the endpoint allows, as far as it has said so.
+    allowed: Arc<AtomicUsize>,
 }
 
 /// A request's body as hyper takes it.
@@ -41,16 +44,30 @@ struct StreamCount(Arc<AtomicUsize>);
 impl Connection {
     /// Greets the endpoint and runs the connection on `lease`'s worker.
     pub async fn open(stream: Stream, lease: &Lease) -> Result<Self, hyper::Error> {
-        let (sender, connection) = Builder::new(TokioExecutor::new())
+        let (sender, mut connection) = Builder::new(TokioExecutor::new())
             .max_header_list_size(limits::HEAD_BYTES as u32)
             .max_concurrent_reset_streams(limits::HTTP2_PENDING_RESETS)
+            .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
+            .initial_connection_window_size(limits::HTTP2_STREAM_WINDOW * limits::HTTP2_STREAMS)
+            .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(limits::HTTP2_ENDPOINT_PING)
+            .keep_alive_timeout(limits::HTTP2_PING_PATIENCE)
             .handshake(TokioIo::new(stream))
             .await?;
+        let allowed = Arc::new(AtomicUsize::new(limits::HTTP2_STREAMS as usize));
+        let told = allowed.clone();
         lease.worker().spawn(async move {
             // Each exchange is told of its own failure; the connection's adds nothing to it.
-            let _ended = connection.await;
+            let _ended = poll_fn(|context| {
+                let ended = Pin::new(&mut connection).poll(context);
+                let most = connection.current_max_send_streams().min(limits::HTTP2_STREAMS as usize);
+                told.store(most, Ordering::Relaxed);
+                ended
+            })
+            .await;
         });
-        Ok(Self { sender, streams: Arc::default() })
+        Ok(Self { sender, streams: Arc::default(), allowed })
     }
 
     /// Whether it takes requests at all.
@@ -65,7 +82,7 @@ impl Connection {
 
     /// Whether it takes one more without others waiting for it.
     pub fn has_room(&self) -> bool {
-        self.is_open() && self.streams() < limits::HTTP2_STREAMS as usize
+        self.is_open() && self.streams() < self.allowed.load(Ordering::Relaxed)
     }
 
     /// Sends a request and waits for the head of the response. A request that was never written
@@ -90,12 +107,13 @@ pub fn request(
     head: &Head<'_>,
     host: Option<&HeaderValue>,
     body: RequestBody,
+    scheme: &str,
 ) -> Result<Request<OutgoingBody>, http::Error> {
     let parts = head.parts;
     let host = host.or_else(|| parts.headers.get(http::header::HOST));
     let authority = host.map_or(&b"localhost"[..], HeaderValue::as_bytes);
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(target).build()?;
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build()?;
     let mut request = Request::new(OutgoingBody(body));
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = uri;
@@ -116,10 +134,25 @@ pub fn request(
     Ok(request)
 }
 
+/// Whether the endpoint has said that it did not process the request: by a GOAWAY that leaves its
+/// stream out, or by refusing the stream.
+pub fn is_unprocessed(error: &hyper::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let left_out = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            return error.is_remote() && (refused || left_out);
+        }
+        cause = error.source();
+    }
+    false
+}
+
 impl OutgoingBody {
-    /// The body itself, of a request that came back.
-    pub fn into_inner(self) -> RequestBody {
-        self.0
+    /// `body` as hyper takes it.
+    pub fn new(body: RequestBody) -> Self {
+        Self(body)
     }
 }
 

@@ -31,6 +31,15 @@ pub enum Message {
     Http1(Box<Exchange>),
     /// For HTTP/2.
     Http2(Box<http::Request<http2::OutgoingBody>>),
+    /// For whichever the endpoint turns out to speak.
+    Either(Box<Either>),
+}
+
+/// A request in both forms, with one body for one of them.
+pub struct Either {
+    http1: Box<Exchange>,
+    http2: Box<http::Request<http2::OutgoingBody>>,
+    body: RequestBody,
 }
 
 impl<'request> Head<'request> {
@@ -52,12 +61,21 @@ impl Message {
     /// # Errors
     /// When HTTP/2 has no form for it.
     pub fn new(backend: &Backend, head: &Head<'_>, body: RequestBody) -> Result<Self, ExchangeError> {
+        let host = backend.host();
+        let http2 = |body| {
+            let scheme = if backend.connector().is_some() { "https" } else { "http" };
+            let request = http2::request(head, host, body, scheme);
+            request.map(Box::new).map_err(|error| ExchangeError::Protocol(error.to_string()))
+        };
         Ok(match backend.protocol() {
-            Protocol::Http1 => Self::Http1(Exchange::new(head, backend.host(), body)),
-            Protocol::H2c => Self::Http2(Box::new(
-                http2::request(head, backend.host(), body)
-                    .map_err(|error| ExchangeError::Protocol(error.to_string()))?,
-            )),
+            Protocol::H2c | Protocol::H2 => Self::Http2(http2(body)?),
+            // An upgrade is HTTP/1's alone.
+            Protocol::Auto if head.upgrade.is_none() => Self::Either(Box::new(Either {
+                http1: Exchange::new(head, host, None),
+                http2: http2(None)?,
+                body,
+            })),
+            Protocol::Http1 | Protocol::Auto => Self::Http1(Exchange::new(head, host, body)),
         })
     }
 
@@ -66,6 +84,23 @@ impl Message {
         match self {
             Self::Http1(exchange) => exchange.method(),
             Self::Http2(request) => request.method(),
+            Self::Either(forms) => forms.http2.method(),
         }
+    }
+}
+
+impl Either {
+    /// For an endpoint of HTTP/1.
+    pub fn http1(self: Box<Self>) -> Box<Exchange> {
+        let Self { mut http1, body, .. } = *self;
+        http1.set_body(body);
+        http1
+    }
+
+    /// For an endpoint of HTTP/2.
+    pub fn http2(self: Box<Self>) -> Box<http::Request<http2::OutgoingBody>> {
+        let Self { mut http2, body, .. } = *self;
+        *http2.body_mut() = http2::OutgoingBody::new(body);
+        http2
     }
 }

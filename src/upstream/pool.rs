@@ -2,7 +2,7 @@
 //! connections, and the count of exchanges in flight that the balancer looks at.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -20,7 +20,9 @@ pub struct Pool {
     in_flight: AtomicUsize,
     open: AtomicUsize,
     /// One dial at a time for HTTP/2, since the others can share what it brings.
-    pub(super) dialling: tokio::sync::Mutex<()>,
+    dialling: tokio::sync::Mutex<()>,
+    /// Whether the last connection turned out to speak HTTP/2.
+    http2: AtomicBool,
 }
 
 #[derive(Default)]
@@ -51,6 +53,16 @@ impl Pool {
     /// Connections open, idle ones included.
     pub fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether its connections are shared, as far as is known.
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the turn to dial.
+    pub(super) async fn dialling(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.dialling.lock().await
     }
 
     /// Closes idle connections; takes none back from now on. Shared connections end by themselves
@@ -93,7 +105,12 @@ impl Lease {
         &self.endpoint
     }
 
-    pub(super) fn pool(&self) -> &Pool {
+    /// What it is for.
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    fn pool(&self) -> &Pool {
         self.endpoint.pool(self.worker.id(), self.lane)
     }
 
@@ -151,8 +168,9 @@ impl Lease {
 
     /// Shares a new connection with the exchanges to come.
     pub(super) fn share(&self, connection: http2::Connection) {
+        self.pool().http2.store(true, Ordering::Relaxed);
         let mut kept = self.pool().kept();
-        if !kept.closed {
+        if !kept.closed && kept.shared.len() < limits::HTTP2_CONNECTIONS_PER_ENDPOINT {
             kept.shared.push(connection);
             self.pool().open.fetch_add(1, Ordering::Relaxed);
         }

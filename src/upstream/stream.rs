@@ -1,4 +1,4 @@
-//! A byte stream to an endpoint, whatever it runs over.
+//! A byte stream to an endpoint or from a client, whatever it runs over.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,14 +6,17 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
-/// A byte stream to an endpoint.
+/// A byte stream.
 #[derive(Debug)]
 pub enum Stream {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// Under TLS; what is inside is one of the others.
+    Tls(Box<TlsStream<Stream>>),
 }
 
 impl Stream {
@@ -31,6 +34,10 @@ macro_rules! each {
         match $stream.get_mut() {
             Stream::Tcp($inner) => $call,
             Stream::Unix($inner) => $call,
+            Stream::Tls(boxed) => {
+                let $inner = &mut **boxed;
+                $call
+            }
         }
     };
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::{endpoints, unknown};
+use super::{endpoints, tls, unknown};
 use crate::config::address::Reference;
 use crate::config::decode::{Located, Report, Table};
 use crate::config::document::At;
@@ -15,7 +15,7 @@ use crate::config::http_values::{HostWord, Name, ProtocolWord};
 use crate::config::{decode::Scalar, raw};
 use crate::discovery::source::{EndpointAddress, SourceSpec};
 use crate::limits;
-use crate::plan::{BackendSpec, Protocol};
+use crate::plan::{BackendSpec, Protocol, Transport};
 
 /// Declared backends in the order of the file, then URLs in the order of their first use.
 pub(super) struct BackendTable {
@@ -68,6 +68,7 @@ impl BackendTable {
                     source: url.source.clone(),
                     protocol: url.protocol,
                     host: None,
+                    transport: url.transport.clone(),
                 };
                 let name = url.name.clone();
                 self.insert(Entry { name, spec: Some(spec), declared: None, used: true });
@@ -132,22 +133,38 @@ fn backend(name: &Arc<str>, raw: &raw::Backend, base: &Path, report: &mut Report
     let protocol = match raw.protocol.as_ref().map(|word| word.value) {
         None | Some(ProtocolWord::Http1) => Protocol::Http1,
         Some(ProtocolWord::H2c) => Protocol::H2c,
+        Some(ProtocolWord::H2) => Protocol::H2,
+        Some(ProtocolWord::Auto) => Protocol::Auto,
     };
+    let tls = raw.tls.as_ref().map(|tls| tls::backend(tls, &source, base, report));
+    if let (Some(word), false) = (&raw.protocol, raw.given.intended("tls"))
+        && matches!(protocol, Protocol::H2 | Protocol::Auto)
+    {
+        let problem = Problem::new("this protocol is agreed on by TLS, which the backend does not speak");
+        report.error(word.at, problem.hint("add `tls: {}`, or write h2c for HTTP/2 in plain text"));
+    }
+    if let (Some(word), Some(_), Protocol::H2c) = (&raw.protocol, &tls, protocol) {
+        let problem = Problem::new("h2c is HTTP/2 in plain text, and the backend speaks TLS");
+        report.error(word.at, problem.hint("write h2"));
+    }
     let host = match &raw.host {
-        Some(Located { value: HostWord::Upstream, at }) => upstream_host(raw, &source).or_else(|| {
-            let problem = Problem::new("the endpoints have no name that could be sent as Host");
-            report.error(*at, problem.hint("`host: upstream` goes with `dns`, `srv` and a single address"));
-            None
-        }),
+        Some(Located { value: HostWord::Upstream, at }) => upstream_host(raw, &source, tls.is_some())
+            .or_else(|| {
+                let problem = Problem::new("the endpoints have no name that could be sent as Host");
+                report
+                    .error(*at, problem.hint("`host: upstream` goes with `dns`, `srv` and a single address"));
+                None
+            }),
         Some(Located { value: HostWord::Client, .. }) | None => None,
     };
-    Some(BackendSpec { name: name.clone(), source, protocol, host })
+    Some(BackendSpec { name: name.clone(), source, protocol, host, transport: Transport { tls } })
 }
 
 /// The Host by which the backend itself is known.
-fn upstream_host(raw: &raw::Backend, source: &SourceSpec) -> Option<HeaderValue> {
+fn upstream_host(raw: &raw::Backend, source: &SourceSpec, secure: bool) -> Option<HeaderValue> {
+    let own_port = if secure { 443 } else { 80 };
     let text = match source {
-        SourceSpec::Dns { host, port: 80 } => host.trim_end_matches('.').to_owned(),
+        SourceSpec::Dns { host, port } if *port == own_port => host.trim_end_matches('.').to_owned(),
         SourceSpec::Dns { host, port } => format!("{}:{port}", host.trim_end_matches('.')),
         SourceSpec::Srv(_) => raw.srv.as_ref()?.value.domain().to_owned(),
         SourceSpec::Static(endpoints) => match endpoints.as_slice() {

@@ -19,7 +19,13 @@ fn plan(text: &str) -> Plan {
 
 fn dns(url: &str, host: &str, port: u16) -> BackendSpec {
     let source = SourceSpec::Dns { host: host.into(), port };
-    BackendSpec { name: url.into(), source, protocol: Protocol::Http1, host: None }
+    BackendSpec {
+        name: url.into(),
+        source,
+        protocol: Protocol::Http1,
+        host: None,
+        transport: Default::default(),
+    }
 }
 
 fn mirror(backend: &str, fraction: Fraction) -> MirrorPlan {
@@ -225,7 +231,7 @@ fn wrong_flags_are_all_told() {
         --backend: is missing; hint: write --backend http://127.0.0.1:9001\n\
         --admin: \"localhost:9901\" is not an address to listen at; hint: write 127.0.0.1:9901\n\
         --mirror-percent: 101 is not between 0 and 100\n\
-        --mirror: \"b\" is not the URL of a backend; hint: write http://host, http://host:port or h2c://host:port";
+        --mirror: \"b\" is not the URL of a backend; hint: write http://host, http://host:port, https://host or h2c://host:port";
     assert_eq!(errors.to_string(), expected);
     assert!(from_flags(&texts(&["127.0.0.1:80"]), &texts(&["http://a"]), &[], Some(f64::NAN), None).is_err());
 }

@@ -9,13 +9,14 @@ const HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings
 /// Never removed because `Connection` names them: without them the message would have another
 /// framing or target than it was checked for, or a client could take from the proxies in front what
 /// they say of it.
-const NOT_REMOVABLE: [&str; 12] = [
+const NOT_REMOVABLE: [&str; 13] = [
     "content-length",
     "transfer-encoding",
     "host",
     "te",
     "trailer",
     "cookie",
+    "x-forwarded-client-cert",
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
@@ -25,7 +26,7 @@ const NOT_REMOVABLE: [&str; 12] = [
 ];
 
 /// Never accepted in a trailer section, where no check of the head has seen them (RFC 9110 6.5.1).
-const NOT_IN_TRAILERS: [&str; 34] = [
+const NOT_IN_TRAILERS: [&str; 35] = [
     // Framing and hops.
     "connection",
     "content-length",
@@ -40,6 +41,7 @@ const NOT_IN_TRAILERS: [&str; 34] = [
     "forwarded",
     "host",
     "via",
+    "x-forwarded-client-cert",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
@@ -76,6 +78,7 @@ pub(super) struct Survey {
     pub(super) forwarded_for: u32,
     pub(super) forwarded_proto: bool,
     pub(super) forwarded_host: bool,
+    pub(super) client_certificate: bool,
     pub(super) request_ids: u32,
     pub(super) copy_marker: bool,
     pub(super) copy_token: bool,
@@ -133,6 +136,7 @@ impl Survey {
             "x-forwarded-for" => self.forwarded_for += 1,
             "x-forwarded-proto" => self.forwarded_proto = true,
             "x-forwarded-host" => self.forwarded_host = true,
+            "x-forwarded-client-cert" => self.client_certificate = true,
             "x-request-id" => self.request_ids += 1,
             "x-mirrorgate-copy" => self.copy_marker = true,
             "x-mirrorgate-token" => self.copy_token = true,

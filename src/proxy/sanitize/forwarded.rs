@@ -17,6 +17,7 @@ use crate::limits;
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How many gateways have copied the request, if those in front may say so; else the marker goes.
@@ -79,6 +80,19 @@ fn believed(list: &[u8], hops: u32) -> Option<IpAddr> {
     let address = entry.parse::<IpAddr>().ok();
     let address = address.or_else(|| entry.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
     address.or_else(|| entry.strip_prefix('[')?.strip_suffix(']')?.parse().ok()).map(|ip| ip.to_canonical())
+}
+
+/// Says who a client is by its certificate. Nobody else is believed: only this gateway has verified it.
+pub(super) fn certify(headers: &mut HeaderMap, survey: &Survey, client: &ClientInfo) {
+    match &client.identity {
+        Some(identity) => {
+            headers.insert(&CLIENT_CERTIFICATE, identity.clone());
+        }
+        None if survey.client_certificate => {
+            headers.remove(&CLIENT_CERTIFICATE);
+        }
+        None => {}
+    }
 }
 
 /// Keeps the request's id if there is a usable one, else makes one.

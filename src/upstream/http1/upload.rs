@@ -33,9 +33,12 @@ pub struct Upload {
     body: RequestBody,
     length: Length,
     first_chunk: bool,
+    expects: bool,
     /// Holds the body back until the endpoint asks for it.
     hold: Option<Pin<Box<Sleep>>>,
     sent: bool,
+    /// Written to a stream that may hold it back until it is flushed, as TLS does.
+    unflushed: bool,
     blocked: bool,
 }
 
@@ -54,10 +57,28 @@ impl Upload {
         let mut buffer = BytesMut::new();
         write_request(&mut buffer, head, host);
         let length = head.length;
-        let expects =
-            body.is_some() && !head.without.contains(&&EXPECT) && head.parts.headers.contains_key(EXPECT);
-        let hold = expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_PATIENCE)));
-        Self { buffer, chunk: None, body, length, first_chunk: true, hold, sent: false, blocked: false }
+        let expects = !head.without.contains(&&EXPECT) && head.parts.headers.contains_key(EXPECT);
+        let mut upload = Self {
+            buffer,
+            chunk: None,
+            body: None,
+            length,
+            first_chunk: true,
+            expects,
+            hold: None,
+            sent: false,
+            unflushed: false,
+            blocked: false,
+        };
+        upload.set_body(body);
+        upload
+    }
+
+    /// Gives it the body that it was made without.
+    pub fn set_body(&mut self, body: RequestBody) {
+        let expects = self.expects && body.is_some();
+        self.hold = expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_PATIENCE)));
+        self.body = body;
     }
 
     /// One of which nothing is left to send.
@@ -70,8 +91,10 @@ impl Upload {
             body: None,
             length,
             first_chunk: true,
+            expects: false,
             hold: None,
             sent: true,
+            unflushed: false,
             blocked: false,
         }
     }
@@ -83,7 +106,7 @@ impl Upload {
 
     /// Whether all of it left.
     pub fn is_done(&self) -> bool {
-        self.body.is_none() && self.chunk.is_none() && self.buffer.is_empty()
+        self.body.is_none() && self.chunk.is_none() && self.buffer.is_empty() && !self.unflushed
     }
 
     /// Whether it waits for the endpoint to read, not for the client to write.
@@ -98,7 +121,7 @@ impl Upload {
 
     /// Gives the rest up.
     pub fn abandon(&mut self) {
-        (self.body, self.chunk) = (None, None);
+        (self.body, self.chunk, self.unflushed) = (None, None, false);
         self.buffer.clear();
     }
 
@@ -112,6 +135,12 @@ impl Upload {
             }
             let rest = self.chunk.as_ref().map_or(&[][..], Buf::chunk);
             if self.buffer.is_empty() && rest.is_empty() {
+                if self.unflushed {
+                    let flushed = Pin::new(&mut *stream).poll_flush(context);
+                    self.blocked = flushed.is_pending();
+                    ready!(flushed).map_err(UploadError::Io)?;
+                    self.unflushed = false;
+                }
                 self.blocked = false;
                 return if self.body.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
@@ -184,7 +213,7 @@ impl Upload {
     }
 
     fn advance(&mut self, count: usize) {
-        self.sent = true;
+        (self.sent, self.unflushed) = (true, true);
         let head = count.min(self.buffer.len());
         self.buffer.advance(head);
         if let Some(chunk) = &mut self.chunk {

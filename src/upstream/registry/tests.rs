@@ -13,7 +13,13 @@ use crate::plan::Protocol;
 
 fn spec(name: &str) -> BackendSpec {
     let source = SourceSpec::Static(Vec::new());
-    BackendSpec { name: name.into(), source, protocol: Protocol::Http1, host: None }
+    BackendSpec {
+        name: name.into(),
+        source,
+        protocol: Protocol::Http1,
+        host: None,
+        transport: Default::default(),
+    }
 }
 
 fn addresses(backend: &BackendRef) -> Vec<String> {
