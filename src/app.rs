@@ -169,8 +169,8 @@ impl Running {
 
         let (gateway, threads) =
             Gateway::start(workers, table, metrics.clone(), access_log).map_err(unusable)?;
-        tasks.spawn(supervise(gateway.clone()));
         tasks.spawn(watch_memory(gateway.clone()));
+        tasks.spawn(supervise(gateway.clone()));
         listeners.open(&gateway, bound, &plan.listeners);
         tracing::info!(workers, "{}", summary(plan));
         let drain = watch::Sender::new(false);

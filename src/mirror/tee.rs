@@ -279,3 +279,6 @@ impl Drop for CopyBody {
         queue.small_charge = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,9 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{Request, Response, request};
+use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -15,6 +15,7 @@ use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
 use super::grpc;
 use super::record::Finish;
+use super::reply::trailers::{Carried, Trailers};
 use super::reply::{Content, DIRECT, Refusal, ReplyBody, VIA_UPSTREAM};
 use super::sanitize::{self, Authority, Target, TargetForm};
 use super::tunnel;
@@ -37,25 +38,38 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
     let mut finish = Finish::begin(&context, &request);
+    let carried = Carried::by(&request);
     let grpc = grpc::is_asked(request.headers());
     if grpc {
         finish.grpc();
     }
-    Ok(match answer(&context, request, &mut finish).await {
+    let mut response = match answer(&context, request, &mut finish).await {
         Ok((parts, content, deadline)) => {
-            Response::from_parts(parts, ReplyBody::new(content, finish, deadline))
+            let trailers = Trailers::allowed(carried, &parts.headers);
+            Response::from_parts(parts, ReplyBody::new(content, finish, deadline, trailers))
         }
         Err(refusal) => {
             let (status, reason, text) = refusal.answer();
+            if let Some(reason) = refusal.counted() {
+                context.gateway().metrics().gateway.refused(reason);
+            }
             let response = match grpc {
                 true => grpc::answer(&refusal, status, text),
                 false => refusal.response(text, status),
             };
             finish.replied(response.status(), reason);
             finish.fields(response.headers());
-            response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None))
+            response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None, Trailers::Dropped))
         }
-    })
+    };
+    // HTTP/2 has GOAWAY for it. An upgraded connection has no next request.
+    if context.gateway().is_draining()
+        && carried != Carried::All
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 type Deadline = Option<Pin<Box<tokio::time::Sleep>>>;
@@ -121,7 +135,8 @@ async fn answer(
     );
     route.metrics.forwarded(context.worker().id());
     let source = ClientBody::new(incoming, finish.received(), most);
-    let body = body(context, source, length, &copies);
+    let expected = parts.headers.contains_key(EXPECT);
+    let body = body(context, source, (length, expected), &copies);
     let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
     let head = Head { upgrade: upgrade.as_ref(), ..Head::new(&parts, length) };
     let message = Message::new(backend, &head, body).map_err(Refusal::Exchange)?;
@@ -142,6 +157,8 @@ async fn answer(
 
     let (mut parts, body) = response.into_parts();
     sanitize::outbound(&mut parts, trust);
+    // What an endpoint speaks is its hop's: an answer of HTTP/1.0 must not end the client's connection.
+    parts.version = Version::HTTP_11;
     route.filters.response_headers.apply(&mut parts.headers);
     if let (Some(asked), Some(through)) = (upgraded, tunnel) {
         tunnel::splice(context, asked, through, &mut parts.headers);
@@ -227,15 +244,20 @@ fn redirected(
 }
 
 /// The body as the primary pulls it, and through it the copies.
-fn body(context: &Context, source: ClientBody, length: Length, copies: &[Copy]) -> RequestBody {
+fn body(
+    context: &Context,
+    source: ClientBody,
+    (length, expected): (Length, bool),
+    copies: &[Copy],
+) -> RequestBody {
     if matches!(length, Length::None | Length::Exact(0)) {
         return None;
     }
     let readers: Vec<_> = copies.iter().filter_map(|copy| copy.reader().cloned()).collect();
     let worker = context.worker().clone();
     Some(match readers.is_empty() {
-        true => Box::pin(Drained::new(source, worker)),
-        false => Box::pin(Drained::new(Tee::new(source, readers), worker)),
+        true => Box::pin(Drained::new(source, worker, expected)),
+        false => Box::pin(Drained::new(Tee::new(source, readers), worker, expected)),
     })
 }
 
@@ -278,6 +300,6 @@ mod tests {
         let request = output(handle);
         let copy = output::<Copy, &'static Arc<crate::worker::Worker>, _>(Copy::deliver);
         assert!(request <= 3072, "a request's future takes {request} bytes");
-        assert!(copy <= 1536, "a copy's future takes {copy} bytes");
+        assert!(copy <= 1600, "a copy's future takes {copy} bytes");
     }
 }

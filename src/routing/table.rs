@@ -20,8 +20,8 @@ pub struct RoutingTable {
     routes: Vec<Arc<Route>>,
     index: RouteIndex,
     trust: TrustSettings,
-    guard: LoopGuard,
     limits: ClientLimits,
+    guard: LoopGuard,
 }
 
 /// A route, ready to be used.
@@ -63,8 +63,8 @@ pub struct Builder {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     budgets: Mutex<HashMap<BudgetKey, Weak<Budget>>>,
-    guard: LoopGuard,
     rates: Mutex<HashMap<Arc<str>, Weak<RateLimiter>>>,
+    guard: LoopGuard,
     listeners: Mutex<HashMap<Arc<str>, ListenerId>>,
 }
 
@@ -93,14 +93,14 @@ impl RoutingTable {
         &self.trust
     }
 
-    /// Knows copies that came back here.
-    pub fn guard(&self) -> &LoopGuard {
-        &self.guard
-    }
-
     /// What is taken of clients.
     pub fn limits(&self) -> &ClientLimits {
         &self.limits
+    }
+
+    /// Knows copies that came back here.
+    pub fn guard(&self) -> &LoopGuard {
+        &self.guard
     }
 
     /// Calls `visit` with every backend that a route refers to and what for: the one walk over
@@ -147,8 +147,8 @@ impl Builder {
             registry,
             metrics,
             budgets: Mutex::default(),
-            guard: LoopGuard::default(),
             rates: Mutex::default(),
+            guard: LoopGuard::default(),
             listeners: Mutex::default(),
         }
     }
@@ -186,8 +186,8 @@ impl Builder {
                 trusted_hops: plan.trusted_hops,
                 via: plan.via.as_deref().and_then(Via::new),
             },
-            guard: self.guard.clone(),
             limits: plan.limits.clone(),
+            guard: self.guard.clone(),
         }
     }
 

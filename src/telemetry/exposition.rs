@@ -20,6 +20,7 @@ use super::process::ProcessFigures;
 use crate::mirror::dial::DialState;
 use crate::mirror::outcome::Outcome;
 use crate::mirror::pair::Agreement;
+use crate::proxy::deadlines::Expiry;
 use crate::shard::Lane;
 
 /// How the text is written.
@@ -346,11 +347,6 @@ impl Exposition {
                 &gateway.tls_handshakes_failed,
             ),
             (
-                "mirrorgate_interim_responses_dropped",
-                "Interim responses that could not be passed on",
-                &gateway.dropped_interim,
-            ),
-            (
                 "mirrorgate_trailers_dropped",
                 "Trailer sections that could not be passed on",
                 &gateway.dropped_trailers,
@@ -362,6 +358,20 @@ impl Exposition {
         page.counter("mirrorgate_refused", "Requests and connections turned away", |family| {
             Refusal::ALL.iter().try_for_each(|reason| {
                 family.count(&[("reason", reason.as_str())], gateway.refused_total(*reason))
+            })
+        })?;
+        page.counter(
+            "mirrorgate_interim_responses_dropped",
+            "Interim responses that could not be passed on",
+            |family| family.count(&[], gateway.interim_dropped_total()),
+        )?;
+        page.counter("mirrorgate_framing_refused", "Requests refused on their raw bytes", |family| {
+            let mut seen = gateway.framing.iter().filter(|(_, count)| *count > 0);
+            seen.try_for_each(|(reason, count)| family.count(&[("reason", reason)], count))
+        })?;
+        page.counter("mirrorgate_client_deadlines", "Client connections ended by a deadline", |family| {
+            Expiry::ALL.into_iter().try_for_each(|expiry| {
+                family.count(&[("deadline", expiry.as_str())], gateway.expired_total(expiry))
             })
         })?;
         page.counter("mirrorgate_config_reloads", "Readings of the configuration", |family| {

@@ -1,5 +1,7 @@
 //! A request in the form that a backend's protocol takes, made once and sent as often as need be.
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue, Method, request};
 
 use super::ExchangeError;
@@ -8,6 +10,7 @@ use super::body::RequestBody;
 use super::http1::Exchange;
 use super::http1::head::Length;
 use super::http2;
+use super::patience::Progress;
 use crate::plan::Protocol;
 
 /// What is written before a request's body.
@@ -79,6 +82,18 @@ impl Message {
         })
     }
 
+    /// Tells `progress` of each step of the body.
+    pub fn tell(&mut self, progress: Option<Arc<Progress>>) {
+        match self {
+            Self::Http1(exchange) => exchange.tell(progress),
+            Self::Http2(request) => request.body_mut().tell(progress),
+            Self::Either(forms) => {
+                forms.http1.tell(progress.clone());
+                forms.http2.body_mut().tell(progress);
+            }
+        }
+    }
+
     /// Its method.
     pub fn method(&self) -> &Method {
         match self {
@@ -100,7 +115,7 @@ impl Either {
     /// For an endpoint of HTTP/2.
     pub fn http2(self: Box<Self>) -> Box<http::Request<http2::OutgoingBody>> {
         let Self { mut http2, body, .. } = *self;
-        *http2.body_mut() = http2::OutgoingBody::new(body);
+        http2.body_mut().set(body);
         http2
     }
 }

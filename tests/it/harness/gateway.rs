@@ -147,6 +147,13 @@ impl Drop for Gateway {
 /// Takes the indentation of the first line off all lines.
 fn dedent(text: &str) -> String {
     let lines: Vec<_> = text.lines().skip_while(|line| line.trim().is_empty()).collect();
-    let indent = lines.first().map_or(0, |line| line.len() - line.trim_start().len());
-    lines.iter().map(|line| format!("{}\n", line.get(indent..).unwrap_or(""))).collect()
+    let indent = |line: &&str| line.len() - line.trim_start().len();
+    // A text may begin right behind the quote: then the lines after it tell.
+    let least = lines.iter().skip(1).filter(|line| !line.trim().is_empty()).map(indent).min();
+    let indent = least.filter(|_| lines.len() > 1).unwrap_or(0);
+    lines
+        .iter()
+        .map(|line| &line[indent.min(line.len() - line.trim_start().len())..])
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
