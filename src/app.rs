@@ -33,6 +33,7 @@ use crate::gateway_api::cluster::Cluster;
 use crate::gateway_api::listeners::AddressPool;
 use crate::gateway_api::translate;
 use crate::limits;
+use crate::mirror::supervise::supervise;
 use crate::plan::Plan;
 use crate::proxy::tls::Terminator;
 use crate::proxy::{Gateway, Workers};
@@ -230,6 +231,7 @@ impl Running {
         let (gateway, threads) =
             Gateway::start(workers, table, metrics.clone(), access_log).map_err(unusable)?;
         tasks.spawn(watch_memory(gateway.clone()));
+        tasks.spawn(supervise(gateway.clone()));
         listeners.open(&gateway, bound, &plan.listeners);
         tracing::info!(workers, "{}", summary(plan));
         let drain = watch::Sender::new(false);
@@ -243,6 +245,7 @@ impl Running {
                 registry: registry.clone(),
                 lanes: view::lanes(gateway.clone()),
                 readiness: readiness.clone(),
+                mirrors: view::mirrors(gateway.clone()),
                 routes: view::routes(gateway.clone()),
                 configuration: view::configuration(reloader.clone()),
                 drain: drain.clone(),

@@ -8,6 +8,7 @@ use super::index::{Found, RequestView, RouteIndex, Rule};
 use super::sections::Sections;
 use crate::mirror::Mirror;
 use crate::mirror::budget::Budget;
+use crate::mirror::loop_guard::LoopGuard;
 use crate::plan::{BackendSpec, ClientLimits, MirrorPlan, Plan, RouteAction, RoutePlan, Timeouts};
 use crate::proxy::rate::RateLimiter;
 use crate::proxy::sanitize::{TrustSettings, Via};
@@ -22,6 +23,7 @@ pub struct RoutingTable {
     sections: Sections,
     trust: TrustSettings,
     limits: ClientLimits,
+    guard: LoopGuard,
 }
 
 /// A route, ready to be used.
@@ -76,10 +78,14 @@ pub struct Choice {
 pub struct Builder {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    budgets: Mutex<HashMap<(Arc<str>, Arc<str>), Weak<Budget>>>,
+    budgets: Mutex<HashMap<BudgetKey, Weak<Budget>>>,
     rates: Mutex<HashMap<Arc<str>, Weak<RateLimiter>>>,
+    guard: LoopGuard,
     listeners: Mutex<HashMap<Arc<str>, ListenerId>>,
 }
+
+/// Route, backend, and which of the route's mirrors to that backend it is.
+type BudgetKey = (Arc<str>, Arc<str>, usize);
 
 /// A listener's number: the same for the same name for as long as the process runs, so that
 /// connections survive a reload.
@@ -111,6 +117,11 @@ impl RoutingTable {
     /// What is taken of clients.
     pub fn limits(&self) -> &ClientLimits {
         &self.limits
+    }
+
+    /// Knows copies that came back here.
+    pub fn guard(&self) -> &LoopGuard {
+        &self.guard
     }
 
     /// Calls `visit` with every backend that a route refers to and what for: the one walk over
@@ -158,6 +169,7 @@ impl Builder {
             metrics,
             budgets: Mutex::default(),
             rates: Mutex::default(),
+            guard: LoopGuard::default(),
             listeners: Mutex::default(),
         }
     }
@@ -197,6 +209,7 @@ impl Builder {
                 via: plan.via.as_deref().and_then(Via::new),
             },
             limits: plan.limits.clone(),
+            guard: self.guard.clone(),
         }
     }
 
@@ -207,12 +220,19 @@ impl Builder {
 
     fn route(&self, plan: &RoutePlan, specs: &HashMap<Arc<str>, &BackendSpec>, body: Option<u64>) -> Route {
         let reference = |name: &Arc<str>| specs.get(name).map(|spec| self.registry.reference(spec));
-        let mirrors = |mirrors: &[MirrorPlan]| -> Vec<Arc<Mirror>> {
-            mirrors
-                .iter()
-                .filter_map(|mirror| Some(Arc::new(self.mirror(plan, mirror, reference(&mirror.backend)?))))
-                .collect()
+        let of_choices = match &plan.action {
+            RouteAction::Forward(choices) => choices.as_slice(),
+            RouteAction::Redirect(_) | RouteAction::Fail => &[],
         };
+        let every: Vec<_> =
+            plan.mirrors.iter().chain(of_choices.iter().flat_map(|choice| &choice.mirrors)).collect();
+        let mirror = |mirror: &MirrorPlan| {
+            let backend = reference(&mirror.backend)?;
+            let before = every.iter().take_while(|other| !std::ptr::eq(**other, mirror));
+            let index = before.filter(|other| other.backend == mirror.backend).count();
+            Some(Arc::new(self.mirror(plan, mirror, index, backend)))
+        };
+        let mirrors = |mirrors: &[MirrorPlan]| mirrors.iter().filter_map(mirror).collect::<Vec<_>>();
         let action = match &plan.action {
             RouteAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
             RouteAction::Fail => Action::Fail,
@@ -242,15 +262,20 @@ impl Builder {
         }
     }
 
-    fn mirror(&self, route: &RoutePlan, plan: &MirrorPlan, backend: BackendRef) -> Mirror {
+    fn mirror(&self, route: &RoutePlan, plan: &MirrorPlan, nth: usize, backend: BackendRef) -> Mirror {
         Mirror {
+            route: route.name.clone(),
             backend,
-            threshold: plan.fraction.threshold(),
+            sample_by: plan.sample_by.clone(),
             methods: plan.methods.clone(),
-            headers: plan.headers.clone(),
-            timeout: plan.timeout,
+            matches: plan.matches.clone(),
+            edits: plan.edits.clone(),
+            timeouts: plan.timeouts,
+            max_body: plan.max_body,
+            on_oversize: plan.on_oversize,
             lag: plan.lag,
-            budget: self.budget(&route.name, plan),
+            budget: self.budget(&route.name, plan, nth),
+            guard: self.guard.clone(),
         }
     }
 
@@ -270,15 +295,15 @@ impl Builder {
     }
 
     /// The budget of a mirror, shared with the table before this one.
-    fn budget(&self, route: &Arc<str>, plan: &MirrorPlan) -> Arc<Budget> {
+    fn budget(&self, route: &Arc<str>, plan: &MirrorPlan, nth: usize) -> Arc<Budget> {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (route.clone(), plan.backend.clone());
+        let key = (route.clone(), plan.backend.clone(), nth);
         if let Some(living) = budgets.get(&key).and_then(Weak::upgrade) {
-            living.set_in_flight(plan.in_flight);
+            living.configure(plan);
             return living;
         }
         budgets.retain(|_, budget| budget.strong_count() > 0);
-        let budget = Budget::new(plan.in_flight, self.metrics.mirror(route, &plan.backend));
+        let budget = Budget::new(plan, self.metrics.mirror(route, &plan.backend));
         budgets.insert(key, Arc::downgrade(&budget));
         budget
     }

@@ -56,7 +56,8 @@ fn a_mirrored_route() {
     let route = &translation.routes[0];
     assert_eq!(&*route.name, "default/r/rule-1");
     assert_eq!(route.listeners.as_deref().unwrap(), [translation.sections[0].name.clone()]);
-    let shares: Vec<_> = route.mirrors.iter().map(|mirror| (&*mirror.backend, mirror.fraction)).collect();
+    let shares: Vec<_> =
+        route.mirrors.iter().map(|mirror| (&*mirror.backend, mirror.share.fraction)).collect();
     let fraction = |numerator, denominator| Fraction { numerator, denominator };
     assert_eq!(shares, [("default/b:80", fraction(20, 100)), ("default/a:81", fraction(1, 3))]);
     let specs: Vec<_> = translation.backends.iter().map(|spec| (&*spec.name, spec.protocol)).collect();
@@ -227,9 +228,9 @@ spec:
     );
     let translation = translated(&read(&text));
     let mirror = &translation.routes[0].mirrors[0];
-    assert_eq!(mirror.timeout, std::time::Duration::from_secs(2));
+    assert_eq!(mirror.timeouts.total, std::time::Duration::from_secs(2));
     assert_eq!(mirror.methods.as_deref().unwrap(), [http::Method::GET]);
-    assert_eq!(mirror.headers.remove.len(), 3);
-    assert_eq!(mirror.headers.set.len(), 1);
+    assert!(mirror.edits.strip_credentials);
+    assert_eq!(mirror.edits.headers.set.len(), 1);
     assert_eq!((mirror.in_flight, mirror.lag), (7, 1000));
 }

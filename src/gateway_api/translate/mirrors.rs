@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::config;
 use crate::gateway_api::filters::{edits, fraction};
 use crate::gateway_api::model::{Edits, MirrorFilter, MirrorPolicySpec, Route, duration};
 use crate::gateway_api::resources::Resources;
@@ -19,8 +18,8 @@ pub(super) fn mirror(
     filter: &MirrorFilter,
     backend: Arc<str>,
 ) -> MirrorPlan {
-    let mut plan = config::new_mirror(backend);
-    plan.fraction = fraction(filter);
+    let mut plan = MirrorPlan::new(backend);
+    plan.share.fraction = fraction(filter);
     let policies = resources.mirror_policies.iter().filter(|(key, policy)| {
         let target = &policy.spec.target_ref;
         key.namespace == route.key.namespace
@@ -38,7 +37,7 @@ pub(super) fn mirror(
 fn apply(plan: &mut MirrorPlan, policy: &MirrorPolicySpec) {
     if let Some(timeout) = policy.timeout.as_deref().and_then(duration).filter(|time| *time > Duration::ZERO)
     {
-        plan.timeout = timeout;
+        plan.timeouts.total = timeout;
     }
     if let Some(methods) = &policy.methods {
         plan.methods =
@@ -50,15 +49,9 @@ fn apply(plan: &mut MirrorPlan, policy: &MirrorPolicySpec) {
         };
         let raw = Edits { set: pairs(&raw.set), add: pairs(&raw.add), remove: raw.remove.clone() };
         // What cannot stand in a header changes nothing: a policy never costs a mirror.
-        plan.headers = edits(&raw).unwrap_or_else(|_| HeaderEdits::default());
+        plan.edits.headers = edits(&raw).unwrap_or_else(|_| HeaderEdits::default());
     }
-    if policy.strip.is_some() {
-        plan.headers.remove.extend([
-            http::header::AUTHORIZATION,
-            http::header::PROXY_AUTHORIZATION,
-            http::header::COOKIE,
-        ]);
-    }
+    plan.edits.strip_credentials |= policy.strip.is_some();
     if let Some(budget) = &policy.budget {
         if let Some(in_flight) = budget.in_flight {
             plan.in_flight = in_flight as usize;
