@@ -1,6 +1,5 @@
 //! What the data plane makes of a plan: immutable, swapped whole, loaded once per request.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -221,18 +220,19 @@ impl Builder {
 
     fn route(&self, plan: &RoutePlan, specs: &HashMap<Arc<str>, &BackendSpec>, body: Option<u64>) -> Route {
         let reference = |name: &Arc<str>| specs.get(name).map(|spec| self.registry.reference(spec));
-        // Mirrors to one backend are told apart by their order, so that each keeps its budget.
-        let seen = RefCell::new(HashMap::<Arc<str>, usize>::new());
-        let mirrors = |mirrors: &[MirrorPlan]| -> Vec<Arc<Mirror>> {
-            let built = mirrors.iter().filter_map(|mirror| {
-                let backend = reference(&mirror.backend)?;
-                let mut seen = seen.borrow_mut();
-                let nth = seen.entry(mirror.backend.clone()).or_default();
-                *nth += 1;
-                Some(Arc::new(self.mirror(plan, mirror, *nth, backend)))
-            });
-            built.collect()
+        let of_choices = match &plan.action {
+            RouteAction::Forward(choices) => choices.as_slice(),
+            RouteAction::Redirect(_) | RouteAction::Fail => &[],
         };
+        let every: Vec<_> =
+            plan.mirrors.iter().chain(of_choices.iter().flat_map(|choice| &choice.mirrors)).collect();
+        let mirror = |mirror: &MirrorPlan| {
+            let backend = reference(&mirror.backend)?;
+            let before = every.iter().take_while(|other| !std::ptr::eq(**other, mirror));
+            let index = before.filter(|other| other.backend == mirror.backend).count();
+            Some(Arc::new(self.mirror(plan, mirror, index, backend)))
+        };
+        let mirrors = |mirrors: &[MirrorPlan]| mirrors.iter().filter_map(mirror).collect::<Vec<_>>();
         let action = match &plan.action {
             RouteAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
             RouteAction::Fail => Action::Fail,

@@ -124,6 +124,8 @@ impl Server {
                 true => self.watch(&mut stream, kind_of(path)).await,
                 false => {
                     let (status, value) = self.answer(&method, path, &body);
+                    // Shown when a test fails.
+                    eprintln!("{method} {target}: {status}");
                     respond(&mut stream, status, &value).await
                 }
             };
