@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::limits;
 use crate::upstream::body::{BodyError, Chunk};
 use crate::worker::Worker;
 
 /// What a client sends, counted.
-pub struct ClientBody {
-    incoming: Incoming,
+pub struct ClientBody<B> {
+    incoming: B,
     received: Arc<AtomicU64>,
 }
 
@@ -30,14 +29,14 @@ where
     worker: Arc<Worker>,
 }
 
-impl ClientBody {
+impl<B> ClientBody<B> {
     /// Counts what comes into `received`.
-    pub fn new(incoming: Incoming, received: Arc<AtomicU64>) -> Self {
+    pub fn new(incoming: B, received: Arc<AtomicU64>) -> Self {
         Self { incoming, received }
     }
 }
 
-impl Body for ClientBody {
+impl<B: Body<Data = Bytes> + Unpin> Body for ClientBody<B> {
     type Data = Chunk;
     type Error = BodyError;
 

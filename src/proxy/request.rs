@@ -5,11 +5,11 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Request, Response, request};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
@@ -29,11 +29,11 @@ use crate::upstream::http1::head::Length;
 use crate::upstream::message::{Head, Message};
 use crate::upstream::{Exchanged, exchange, primary_policy};
 
-/// Answers one request of a client.
-pub async fn handle(
-    context: Arc<Context>,
-    request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, Infallible> {
+/// Answers one request of a client. Its body is hyper's, or that of a program around the gateway.
+pub async fn handle<B>(context: Arc<Context>, request: Request<B>) -> Result<Response<ReplyBody>, Infallible>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
     let mut finish = Finish::begin(&context, &request);
     Ok(match answer(&context, request, &mut finish).await {
         Ok((parts, content, deadline)) => {
@@ -51,11 +51,14 @@ pub async fn handle(
 type Deadline = Option<Pin<Box<tokio::time::Sleep>>>;
 type Answer = (http::response::Parts, Content, Deadline);
 
-async fn answer(
+async fn answer<B>(
     context: &Arc<Context>,
-    mut request: Request<Incoming>,
+    mut request: Request<B>,
     finish: &mut Finish,
-) -> Result<Answer, Refusal> {
+) -> Result<Answer, Refusal>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
     let upgraded = tunnel::asked_for(&mut request);
     let (mut parts, incoming) = request.into_parts();
     let length = length(&parts, &incoming);
@@ -129,7 +132,7 @@ mod tests {
     /// Futures are moved whole when they are made and spawned: each kilobyte costs about 30 ns.
     #[test]
     fn futures_stay_small() {
-        let request = output(handle);
+        let request = output(handle::<hyper::body::Incoming>);
         let copy = output::<Copy, &'static Arc<crate::worker::Worker>, _>(Copy::deliver);
         assert!(request <= 3072, "a request's future takes {request} bytes");
         assert!(copy <= 1536, "a copy's future takes {copy} bytes");
@@ -137,7 +140,7 @@ mod tests {
 }
 
 /// How the body ends, as the client's head says: what is said of it upstream is the same.
-fn length(parts: &request::Parts, incoming: &Incoming) -> Length {
+fn length(parts: &request::Parts, incoming: &impl Body) -> Length {
     let declared = parts.headers.contains_key(http::header::CONTENT_LENGTH);
     match incoming.size_hint().exact() {
         Some(0) if parts.headers.contains_key(TRANSFER_ENCODING) => Length::Chunked,
@@ -201,13 +204,13 @@ fn redirected(
     let mut response = Response::new(());
     *response.status_mut() = redirect.status;
     response.headers_mut().insert(http::header::LOCATION, location);
-    Ok((response.into_parts().0, Content::Own(bytes::Bytes::new()), None))
+    Ok((response.into_parts().0, Content::Own(Bytes::new()), None))
 }
 
 /// The body as the primary pulls it, and through it the copies.
 fn body(
     context: &Context,
-    incoming: Incoming,
+    incoming: impl Body<Data = Bytes> + Send + Unpin + 'static,
     length: Length,
     copies: &[Copy],
     finish: &mut Finish,
