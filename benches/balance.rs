@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use mirrorgate::discovery::source::{EndpointSpec, SourceSpec};
-use mirrorgate::plan::{BackendSpec, Protocol};
+use mirrorgate::plan::{BackendSpec, Protocol, Transport};
 use mirrorgate::shard::{Lane, WorkerId};
 use mirrorgate::telemetry::metrics::Metrics;
 use mirrorgate::upstream::balance;
@@ -63,6 +63,7 @@ fn backend(count: u32, weights: u32) -> BackendRef {
         source: SourceSpec::Static(Vec::new()),
         protocol: Protocol::Http1,
         host: None,
+        transport: Transport::default(),
     });
     assert!(backend.publish(&specs(count, weights), Instant::now()));
     backend

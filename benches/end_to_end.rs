@@ -7,7 +7,6 @@
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -43,7 +42,7 @@ fn end_to_end(criterion: &mut Criterion) {
         group.finish();
     }
     for (_, gateway) in gateways {
-        world.block_on(gateway.stop(Duration::ZERO));
+        world.block_on(gateway.stop(std::time::Duration::ZERO));
     }
 }
 

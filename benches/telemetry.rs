@@ -62,6 +62,7 @@ fn access_log(criterion: &mut Criterion) {
             details: "via_upstream",
             bytes_received: 0,
             bytes_sent: 1234,
+            grpc_status: None,
             duration: Duration::from_micros(700),
             upstream_host: Some(&endpoint),
             upstream_cluster: Some("app"),

@@ -32,8 +32,8 @@ use crate::proxy::{Gateway, Workers};
 use crate::routing::table::{Builder, RoutingTable};
 use crate::shard::Lane;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{logging, process};
 use crate::upstream;
 use crate::upstream::registry::Registry;
 
@@ -170,6 +170,7 @@ impl Running {
 
         let (gateway, threads) =
             Gateway::start(workers, table, metrics.clone(), access_log).map_err(unusable)?;
+        tasks.spawn(watch_memory(gateway.clone()));
         listeners.open(&gateway, bound, &plan.listeners);
         tracing::info!(workers, "{}", summary(plan));
         let drain = watch::Sender::new(false);
@@ -274,6 +275,17 @@ async fn first_answers(answered: Vec<watch::Receiver<bool>>) {
     };
     if tokio::time::timeout(limits::FIRST_ANSWERS, all).await.is_err() {
         tracing::warn!("a backend's source has not answered yet");
+    }
+}
+
+/// Tells the gateway how much memory the process takes.
+async fn watch_memory(gateway: Arc<Gateway>) {
+    let mut turns = tokio::time::interval(limits::MEMORY_TICK);
+    loop {
+        turns.tick().await;
+        let limit = gateway.table().limits().memory;
+        let used = limit.and_then(|_| process::resident_bytes()).unwrap_or(0);
+        gateway.admission().memory_is(used, limit);
     }
 }
 

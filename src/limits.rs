@@ -13,6 +13,12 @@ const MIB: usize = 1024 * KIB;
 /// Connections that one process accepts at once; above it new ones are closed at once and counted.
 /// Each idle one costs about 12 KiB, so this is about 1.2 GiB at the very worst.
 pub const CLIENT_CONNECTIONS: usize = 100_000;
+/// Keys of one rate limit that are remembered; newcomers beyond them share one schedule.
+pub const RATE_KEYS: usize = 65_536;
+/// Load, as a share of its bound, from which on copies are skipped: numerator, denominator.
+pub const SHED_COPIES: (usize, usize) = (4, 5);
+/// How often the memory of the process is looked at, when it is bounded.
+pub const MEMORY_TICK: Duration = Duration::from_millis(250);
 /// Bytes of a request head. nginx allows 32 KiB, Envoy 60 KiB.
 pub const HEAD_BYTES: usize = 64 * KIB;
 /// Fields of a request or response head (hyper's own default).
@@ -49,6 +55,8 @@ pub const HTTP2_STREAMS: u32 = 128;
 /// much for each of its streams, so that no number of streams whose bytes nobody takes holds up
 /// another one.
 pub const HTTP2_STREAM_WINDOW: u32 = 256 * KIB as u32;
+/// The greatest window of a connection, however many streams it is allowed.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 256 * MIB as u32;
 /// Bytes that hyper may hold for one HTTP/2 stream whose other end does not read.
 pub const HTTP2_SEND_BUFFER: usize = 64 * KIB;
 /// How often a client whose requests are in flight is asked by HTTP/2 PING whether it is still there.

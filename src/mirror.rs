@@ -60,6 +60,8 @@ pub struct Subject<'request> {
     pub upgrades: bool,
     /// Whether the process is stopping.
     pub draining: bool,
+    /// Whether the process sheds load.
+    pub overloaded: bool,
 }
 
 /// Decides for each mirror whether it gets a copy; counts why not.
@@ -81,6 +83,9 @@ pub fn begin(mirrors: &[Arc<Mirror>], subject: &Subject<'_>, worker: &Arc<Worker
 fn admit(mirror: &Mirror, subject: &Subject<'_>, worker: &Worker) -> Result<Permit, Outcome> {
     if subject.draining {
         return Err(Outcome::SkippedDraining);
+    }
+    if subject.overloaded {
+        return Err(Outcome::SkippedOverload);
     }
     if subject.upgrades {
         return Err(Outcome::SkippedUpgrade);

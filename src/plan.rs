@@ -13,6 +13,7 @@ use http::Method;
 
 use crate::discovery::source::SourceSpec;
 use crate::limits;
+use crate::proxy::deadlines::DeadlineSettings;
 use crate::routing::filter::{Filters, HeaderEdits, Redirect};
 use crate::routing::matches::{HostPattern, RouteMatch};
 use crate::tls::{CertificatePlan, PemSource};
@@ -36,6 +37,8 @@ pub struct Plan {
     pub via: Option<String>,
     /// Data-plane threads; `None` takes one a core.
     pub workers: Option<usize>,
+    /// What is taken of clients.
+    pub limits: ClientLimits,
 }
 
 /// One address that clients connect to.
@@ -73,6 +76,100 @@ pub struct ClientVerification {
     pub ca: PemSource,
     /// Clients without a certificate are refused; one that is not valid always is.
     pub required: bool,
+}
+
+/// What is taken of clients, on all listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+    /// Fields of a request's head.
+    pub head_fields: usize,
+    /// From accepting a connection to its first byte.
+    pub first_byte: Duration,
+    /// From a head's first byte to its last.
+    pub head_time: Duration,
+    /// A connection without a request.
+    pub idle: Duration,
+    /// A write to a client that makes no progress.
+    pub write_stall: Duration,
+    /// Streams that one HTTP/2 connection may have open.
+    pub http2_streams: u32,
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one client address; `None` is as many as in all.
+    pub connections_per_address: Option<usize>,
+    /// Requests in flight; copies are skipped from [`limits::SHED_COPIES`] of it on.
+    pub in_flight: Option<usize>,
+    /// Bytes of memory that the process may take before it sheds load, copies first.
+    pub memory: Option<usize>,
+    /// Bytes of a request's body, where a route does not say otherwise.
+    pub body: Option<u64>,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            head_bytes: limits::HEAD_BYTES,
+            head_fields: limits::HEAD_FIELDS,
+            first_byte: limits::FIRST_BYTE,
+            head_time: limits::HEAD_TIME,
+            idle: limits::CLIENT_IDLE,
+            write_stall: limits::WRITE_STALL,
+            http2_streams: limits::HTTP2_STREAMS,
+            connections: limits::CLIENT_CONNECTIONS,
+            connections_per_address: None,
+            in_flight: None,
+            memory: None,
+            body: None,
+        }
+    }
+}
+
+impl ClientLimits {
+    /// The deadlines among them.
+    pub fn deadlines(&self) -> DeadlineSettings {
+        DeadlineSettings {
+            first_byte: self.first_byte,
+            head: self.head_time,
+            idle: self.idle,
+            write_stall: self.write_stall,
+            drain: limits::DRAIN_REQUEST_TIME,
+        }
+    }
+}
+
+/// What a route takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// Bytes of a request's body; above it 413.
+    pub body: Option<u64>,
+    /// Requests a time; above it 429.
+    pub rate: Option<RatePlan>,
+}
+
+/// Requests a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RatePlan {
+    /// So many…
+    pub requests: u32,
+    /// …in this time.
+    pub per: Duration,
+    /// Requests that may come at once.
+    pub burst: u32,
+    /// Whose requests are counted together.
+    pub key: RateKey,
+}
+
+/// Whose requests are counted together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RateKey {
+    /// Everybody's.
+    All,
+    /// Those of one client address.
+    Client,
+    /// Those with the same value of a header field; those without it are one.
+    Header(http::HeaderName),
 }
 
 /// The admin listener.
@@ -168,6 +265,8 @@ pub struct RoutePlan {
     pub filters: Filters,
     /// Deadlines of the transaction.
     pub timeouts: Timeouts,
+    /// What it takes.
+    pub limits: RouteLimits,
     /// Who gets copies.
     pub mirrors: Vec<MirrorPlan>,
 }

@@ -4,11 +4,14 @@
 //! worker is one thread with a runtime of its own, which owns its connections from accept to close.
 
 pub mod accept;
+pub mod admission;
 pub mod client_body;
 pub mod connection;
 pub mod deadlines;
 pub mod framing;
+pub mod grpc;
 pub mod proxy_protocol;
+pub mod rate;
 pub mod record;
 pub mod reply;
 pub mod request;
@@ -28,6 +31,8 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{mpsc, watch};
 
 use self::accept::Listener;
+use self::admission::Admission;
+use self::deadlines::Deadlines;
 use self::framing::refusal::RefusalCounts;
 use crate::limits;
 use crate::routing::table::RoutingTable;
@@ -43,6 +48,8 @@ pub struct Gateway {
     access_log: AccessLog,
     unrouted: Arc<RouteMetrics>,
     refusals: Arc<RefusalCounts>,
+    admission: Admission,
+    deadlines: Vec<Arc<Deadlines>>,
     draining: AtomicBool,
     drain: watch::Sender<bool>,
     seats: Vec<Seat>,
@@ -79,19 +86,23 @@ impl Gateway {
             seats.push(Seat { connections: Arc::default(), orders });
             inboxes.push(inbox);
         }
+        let homes: Vec<_> =
+            (0..seats.len()).map(|number| Worker::new(WorkerId(number), fastrand::u64(..))).collect();
         let gateway = Arc::new(Self {
             table: ArcSwap::from_pointee(table),
             unrouted: metrics.route(&"none".into()),
             refusals: Arc::default(),
             metrics,
             access_log,
+            admission: Admission::default(),
+            deadlines: homes.iter().map(|worker| worker.deadlines().clone()).collect(),
             draining: AtomicBool::new(false),
             drain: watch::Sender::new(false),
             seats,
         });
         let mut threads = Vec::new();
-        for (number, inbox) in inboxes.into_iter().enumerate() {
-            let worker = Worker::new(WorkerId(number), fastrand::u64(..));
+        gateway.set_deadlines();
+        for (number, (worker, inbox)) in homes.into_iter().zip(inboxes).enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let gateway = gateway.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
@@ -108,6 +119,17 @@ impl Gateway {
     /// Puts another table into use; requests under way keep theirs.
     pub fn swap(&self, table: RoutingTable) {
         self.table.store(Arc::new(table));
+        self.set_deadlines();
+    }
+
+    fn set_deadlines(&self) {
+        let settings = self.table().limits().deadlines();
+        self.deadlines.iter().for_each(|deadlines| deadlines.set(settings));
+    }
+
+    /// What the process takes on.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// Where to count.

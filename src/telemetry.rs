@@ -13,4 +13,4 @@ mod codes;
 mod handles;
 mod histogram;
 mod page;
-mod process;
+pub mod process;

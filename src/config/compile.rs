@@ -4,6 +4,7 @@
 mod backends;
 mod endpoints;
 mod filters;
+mod limits;
 mod matches;
 mod mirrors;
 mod route;
@@ -61,6 +62,7 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
         trusted_hops: file.trusted_hops.as_ref().map_or(0, |hops| hops.value.0),
         via: file.via.as_ref().map(|via| via.value.0.clone()),
         workers: file.workers.as_ref().map(|workers| workers.value.0 as usize),
+        limits: limits::clients(file.limits.as_ref(), report),
     }
 }
 

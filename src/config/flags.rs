@@ -13,7 +13,9 @@ use super::error::{Errors, Problem};
 use super::raw::AdminWord;
 use super::units::Percent;
 use crate::discovery::source::SourceSpec;
-use crate::plan::{AccessLogPlan, AdminPlan, BackendSpec, Fraction, Plan, RouteAction, WeightedBackend};
+use crate::plan::{
+    AccessLogPlan, AdminPlan, BackendSpec, ClientLimits, Fraction, Plan, RouteAction, WeightedBackend,
+};
 
 /// The plan that the command line describes: one route for everything.
 ///
@@ -77,6 +79,7 @@ pub fn from_flags(
             trusted_hops: 0,
             via: None,
             workers: None,
+            limits: ClientLimits::default(),
         },
         document: json!({
             "listen": listen, "backend": backends, "mirror": mirrors,

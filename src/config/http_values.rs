@@ -213,6 +213,29 @@ impl Scalar for UrlPath {
     }
 }
 
+/// A service of gRPC with its package, or a method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GrpcName(pub(super) String);
+
+impl Scalar for GrpcName {
+    const EXPECTED: &'static str = "a name of gRPC";
+
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.';
+        if text.is_empty() || !text.bytes().all(fits) {
+            let problem = Problem::new(format!("{text:?} is not a name of gRPC"));
+            return Err(
+                problem.hint("write a service as shop.v1.Orders and a method as Get, without slashes")
+            );
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": "^[A-Za-z0-9_.]+$", "examples": ["shop.v1.Orders"] })
+    }
+}
+
 /// A regular expression.
 impl Scalar for Pattern {
     const EXPECTED: &'static str = "a regular expression";
@@ -290,6 +313,11 @@ words! {
 words! {
     /// Whether clients must have a certificate.
     pub(super) enum ClientModeWord: "a mode", "require, optional" { Require = "require", Optional = "optional", }
+}
+
+words! {
+    /// By what requests are counted together, but for header fields.
+    pub(super) enum RateWord: "a key", "client, { header: x-user }" { Client = "client", }
 }
 
 words! {

@@ -4,10 +4,12 @@
 mod route;
 
 pub(super) use route::{
-    HeaderEdits, Mirror, PathChoice, PathRewrite, Redirect, Route, ValueChoice, WeightedBackend,
+    HeaderEdits, Match, Mirror, PathChoice, PathRewrite, RateKey, Redirect, Route, RouteLimits, ValueChoice,
+    WeightedBackend,
 };
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -17,7 +19,7 @@ use super::error::Problem;
 use super::http_values::{
     ClientModeWord, FilePath, HostName, HostWord, LogWord, Name, ProtocolWord, Pseudonym, TlsVersionWord,
 };
-use super::units::Whole;
+use super::units::{Size, Whole};
 use crate::discovery::source::EndpointAddress;
 use crate::limits;
 
@@ -37,6 +39,8 @@ record! {
         via: Option<Located<Pseudonym>>,
         /// Data-plane threads; one a core if absent.
         workers: Option<Located<Whole<1, { limits::WORKERS as u32 }>>>,
+        /// What is taken of clients.
+        limits: Option<Limits>,
         /// Which requests go where. Among equally specific matches the earlier route wins.
         routes: Option<List<Route>>,
         /// Backends by name.
@@ -108,6 +112,38 @@ record! {
         server_name: Option<Located<HostName>>,
         /// What is shown to endpoints that ask who we are.
         certificate: Option<Certificate>,
+    }
+}
+
+record! {
+    /// What is taken of clients, on all listeners.
+    pub(super) struct Limits {
+        /// Bytes of a request's head; 64KiB if absent.
+        head: Option<Located<Size>>,
+        /// Fields of a request's head; 100 if absent.
+        fields: Option<Located<Whole<1, 1000>>>,
+        /// From accepting a connection to its first byte; 10s if absent.
+        first_byte: Option<Located<Duration>>,
+        /// From the first byte of a head to its last; 10s if absent.
+        head_time: Option<Located<Duration>>,
+        /// A connection without a request; 5m if absent.
+        idle: Option<Located<Duration>>,
+        /// A write to a client that makes no progress; 30s if absent.
+        write_stall: Option<Located<Duration>>,
+        /// Streams that one HTTP/2 connection may have open; 128 if absent.
+        http2_streams: Option<Located<Whole<1, 10_000>>>,
+        /// Connections in all; 100000 if absent.
+        connections: Option<Located<Whole<1, 100_000>>>,
+        /// Connections of one client address; as many as in all if absent.
+        connections_per_address: Option<Located<Whole<1, 100_000>>>,
+        /// Requests in flight in the process. From 80 % of it on copies are skipped, above it requests
+        /// are answered 503. Absent: no bound.
+        in_flight: Option<Located<Whole<1, 10_000_000>>>,
+        /// Memory that the process takes before it sheds load in the same way. Absent: no bound.
+        memory: Option<Located<Size>>,
+        /// Bytes of a request's body, for routes that do not say otherwise; above it 413. Absent: no
+        /// bound.
+        body: Option<Located<Size>>,
     }
 }
 

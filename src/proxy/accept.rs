@@ -89,7 +89,7 @@ fn place(
     let seats = gateway.seats();
     let here = seats[worker.id().0].load();
     let total: usize = seats.iter().map(super::Seat::load).sum();
-    if total >= limits::CLIENT_CONNECTIONS {
+    if total >= gateway.table().limits().connections {
         gateway.metrics().gateway.refused(Refusal::ConnectionLimit);
         return;
     }

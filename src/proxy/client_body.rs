@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
+use super::sanitize;
 use crate::limits;
 use crate::upstream::body::{BodyError, Chunk};
 use crate::worker::Worker;
@@ -16,6 +17,7 @@ use crate::worker::Worker;
 pub struct ClientBody<B> {
     incoming: B,
     received: Arc<AtomicU64>,
+    most: u64,
 }
 
 /// A body whose rest is read and thrown away when it is dropped before its end, within
@@ -30,9 +32,9 @@ where
 }
 
 impl<B> ClientBody<B> {
-    /// Counts what comes into `received`.
-    pub fn new(incoming: B, received: Arc<AtomicU64>) -> Self {
-        Self { incoming, received }
+    /// Counts what comes into `received`; more than `most` bytes are an error.
+    pub fn new(incoming: B, received: Arc<AtomicU64>, most: u64) -> Self {
+        Self { incoming, received, most }
     }
 }
 
@@ -49,10 +51,19 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ClientBody<B> {
             Some(Err(_)) => return Poll::Ready(Some(Err(BodyError::ClientGone))),
             Some(Ok(frame)) => frame,
         };
+        let mut frame = frame;
+        if let Some(trailers) = frame.trailers_mut() {
+            // No check of the head has seen them.
+            sanitize::trailers(trailers);
+        }
+        let mut received = 0;
         let frame = frame.map_data(|bytes| {
-            self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            received = self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
             Chunk::free(bytes)
         });
+        if received > self.most {
+            return Poll::Ready(Some(Err(BodyError::TooLarge)));
+        }
         Poll::Ready(Some(Ok(frame)))
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::Gateway;
 use super::accept::Listener;
+use super::admission::AddressSlot;
 use super::deadlines::ConnectionState;
 use super::framing::{Framed, Protocol};
 use super::proxy_protocol;
@@ -22,6 +23,7 @@ use super::sanitize::ClientInfo;
 use super::tls::identity;
 use crate::limits;
 use crate::mirror::copy::Copy;
+use crate::plan::ClientLimits;
 use crate::routing::table::Route;
 use crate::telemetry::access_log::RequestFacts;
 use crate::telemetry::gateway::Refusal;
@@ -125,6 +127,8 @@ struct Opened {
     client: ClientInfo,
     /// What the client chose by ALPN. `None` without TLS: then the first bytes tell.
     protocol: Option<Protocol>,
+    /// Its place among the connections of its address, if those are bounded.
+    slot: Option<AddressSlot>,
 }
 
 async fn serve(
@@ -134,13 +138,16 @@ async fn serve(
     peer: SocketAddr,
     listener: Arc<Listener>,
 ) {
-    let Some(Opened { stream, peer, client, protocol }) = open(&gateway, stream, peer, &listener).await
+    let Some(Opened { stream, peer, client, protocol, slot: _slot }) =
+        open(&gateway, stream, peer, &listener).await
     else {
         return;
     };
     let Some(registration) = worker.deadlines().register() else { return };
     let refusals = gateway.refusals().clone();
     let mut framed = Framed::new(stream, registration, refusals, listener.strict_framing);
+    let limits = gateway.table().limits().clone();
+    framed.heads_within(limits.head_bytes, limits.head_fields);
     let state = framed.state().clone();
     let protocol = match protocol {
         Some(Protocol::Http2) => {
@@ -155,8 +162,8 @@ async fn serve(
     };
     let context = Arc::new(Context { client, gateway, worker, listener, peer, state });
     match protocol {
-        Protocol::Http1 => serve_http1(context, framed).await,
-        Protocol::Http2 => serve_http2(context, framed).await,
+        Protocol::Http1 => serve_http1(context, framed, &limits).await,
+        Protocol::Http2 => serve_http2(context, framed, &limits).await,
     }
 }
 
@@ -177,8 +184,18 @@ async fn open(
             }
         }
     }
+    let slot = match gateway.table().limits().connections_per_address {
+        None => None,
+        Some(most) => match gateway.admission().connection(peer.ip().to_canonical(), most) {
+            None => {
+                gateway.metrics().gateway.refused(Refusal::ConnectionLimit);
+                return None;
+            }
+            slot => slot,
+        },
+    };
     let Some(terminator) = &listener.tls else {
-        return Some(Opened { stream, peer, client: ClientInfo::new(peer, false), protocol: None });
+        return Some(Opened { stream, peer, client: ClientInfo::new(peer, false), protocol: None, slot });
     };
     let metrics = &gateway.metrics().gateway;
     let stream = match terminator.accept(stream).await {
@@ -198,17 +215,23 @@ async fn open(
     };
     let certificate = session.peer_certificates().and_then(|chain| chain.first());
     let client = ClientInfo::new(peer, true).identified(certificate.and_then(identity));
-    Some(Opened { stream: Stream::Tls(Box::new(stream.into())), peer, client, protocol: Some(protocol) })
+    Some(Opened {
+        stream: Stream::Tls(Box::new(stream.into())),
+        peer,
+        client,
+        protocol: Some(protocol),
+        slot,
+    })
 }
 
-async fn serve_http1(context: Arc<Context>, framed: Framed<Stream>) {
+async fn serve_http1(context: Arc<Context>, framed: Framed<Stream>, client: &ClientLimits) {
     let mut draining = context.gateway.draining();
     let requests = context.clone();
     let service = service_fn(move |request| handle(requests.clone(), request));
     let connection = http1::Builder::new()
         .half_close(context.listener.half_close)
-        .max_headers(limits::HEAD_FIELDS)
-        .max_buf_size(limits::CONNECTION_BUFFER)
+        .max_headers(client.head_fields)
+        .max_buf_size(limits::CONNECTION_BUFFER - limits::HEAD_BYTES + client.head_bytes)
         // Deadlines are ours, and a timer armed per request costs 6 %.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(framed), service)
@@ -224,19 +247,23 @@ async fn serve_http1(context: Arc<Context>, framed: Framed<Stream>) {
     };
 }
 
-async fn serve_http2(context: Arc<Context>, framed: Framed<Stream>) {
+async fn serve_http2(context: Arc<Context>, framed: Framed<Stream>, client: &ClientLimits) {
     let mut draining = context.gateway.draining();
     let requests = context.clone();
     let service = service_fn(move |request| handle(requests.clone(), request));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits::HTTP2_STREAMS)
+        .max_concurrent_streams(client.http2_streams)
         .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(limits::HTTP2_STREAM_WINDOW * limits::HTTP2_STREAMS)
+        .initial_connection_window_size(
+            limits::HTTP2_STREAM_WINDOW
+                .saturating_mul(client.http2_streams)
+                .min(limits::HTTP2_CONNECTION_WINDOW),
+        )
         .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
         .keep_alive_interval(limits::HTTP2_CLIENT_PING)
         .keep_alive_timeout(limits::HTTP2_PING_PATIENCE)
-        .max_header_list_size(limits::HEAD_BYTES as u32)
+        .max_header_list_size(u32::try_from(client.head_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS)
         .max_local_error_reset_streams(limits::HTTP2_LOCAL_ERROR_RESETS)
         .serve_connection(TokioIo::new(framed), service);

@@ -19,7 +19,7 @@ use crate::limits;
 /// The deadlines of one worker's connections.
 #[derive(Debug)]
 pub struct Deadlines {
-    limits: [u32; Expiry::ALL.len()],
+    limits: [AtomicU32; Expiry::ALL.len()],
     capacity: usize,
     /// The current tick. Starts at 1, since 0 stands for "no write is pending".
     now: AtomicU32,
@@ -51,6 +51,12 @@ impl Default for DeadlineSettings {
             write_stall: limits::WRITE_STALL,
             drain: limits::DRAIN_REQUEST_TIME,
         }
+    }
+}
+
+impl DeadlineSettings {
+    fn ticks(self) -> [u32; Expiry::ALL.len()] {
+        [self.first_byte, self.head, self.idle, self.write_stall, self.drain].map(ticks)
     }
 }
 
@@ -122,18 +128,19 @@ impl Deadlines {
     /// For one worker. Nothing is swept until [`Self::run`] or [`Self::sweep`] is called.
     pub fn new(settings: DeadlineSettings) -> Arc<Self> {
         Arc::new(Self {
-            limits: [
-                ticks(settings.first_byte),
-                ticks(settings.head),
-                ticks(settings.idle),
-                ticks(settings.write_stall),
-                ticks(settings.drain),
-            ],
+            limits: settings.ticks().map(AtomicU32::new),
             capacity: limits::CLIENT_CONNECTIONS,
             now: AtomicU32::new(1),
             expired: Default::default(),
             slots: Mutex::default(),
         })
+    }
+
+    /// Holds for all connections from the next sweep on.
+    pub fn set(&self, settings: DeadlineSettings) {
+        for (limit, ticks) in self.limits.iter().zip(settings.ticks()) {
+            limit.store(ticks, Ordering::Relaxed);
+        }
     }
 
     /// Takes a connection in; it waits for its first byte from now on. `None` when
@@ -322,9 +329,9 @@ impl ConnectionState {
         }
     }
 
-    fn due(&self, now: u32, limits: &[u32; Expiry::ALL.len()]) -> Option<Expiry> {
+    fn due(&self, now: u32, limits: &[AtomicU32; Expiry::ALL.len()]) -> Option<Expiry> {
         let passed = |expiry: Expiry, since: u32| {
-            let limit = limits.get(expiry as usize).copied().unwrap_or(u32::MAX);
+            let limit = limits.get(expiry as usize).map_or(u32::MAX, |limit| limit.load(Ordering::Relaxed));
             (now.wrapping_sub(since) > limit && now >= since).then_some(expiry)
         };
         let write_since = self.write_since.load(Ordering::Relaxed);

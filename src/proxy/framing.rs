@@ -102,6 +102,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         }
     }
 
+    /// Heads may have so many bytes and fields instead of [`limits::HEAD_BYTES`] and
+    /// [`limits::HEAD_FIELDS`]. To be called before the first byte.
+    pub fn heads_within(&mut self, bytes: usize, fields: usize) {
+        self.checker = Checker::within(bytes, fields);
+    }
+
     /// The part that requests and upgrades are told to.
     pub fn state(&self) -> &Arc<ConnectionState> {
         self.registration.state()

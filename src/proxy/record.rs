@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
-use http::{Request, StatusCode, Uri, Version, request};
+use http::{HeaderMap, Request, StatusCode, Uri, Version, request};
 
+use super::admission::Admitted;
 use super::connection::Context;
 use super::deadlines::RequestInFlight;
+use super::grpc;
 use super::reply::Reason;
 use crate::mirror::Mirror;
 use crate::mirror::copy::Delivery;
@@ -29,6 +31,10 @@ pub struct Finish {
     backend: Option<Arc<str>>,
     received: Option<Arc<AtomicU64>>,
     sent: u64,
+    /// `Some` for gRPC: its status, once it is known.
+    grpc: Option<Option<u16>>,
+    /// Held, not looked at.
+    admitted: Option<Admitted>,
     /// Kept only while the access log is on.
     facts: Option<Facts>,
 }
@@ -61,6 +67,8 @@ impl Finish {
             backend: None,
             received: None,
             sent: 0,
+            grpc: None,
+            admitted: None,
             facts,
         }
     }
@@ -72,6 +80,28 @@ impl Finish {
             let line = (&parts.method, &facts.uri, facts.version);
             facts.known = Some(Arc::new(RequestFacts::of(line, &parts.headers, addresses, facts.start)));
         }
+    }
+
+    /// It is gRPC, whose status stands in the response's last fields.
+    pub fn grpc(&mut self) {
+        self.grpc = Some(None);
+    }
+
+    /// Whether it is.
+    pub fn is_grpc(&self) -> bool {
+        self.grpc.is_some()
+    }
+
+    /// The reply's head or trailers.
+    pub fn fields(&mut self, fields: &HeaderMap) {
+        if let Some(status) = &mut self.grpc {
+            *status = grpc::status(fields).or(*status);
+        }
+    }
+
+    /// It counts among those in flight.
+    pub fn admitted(&mut self, admitted: Option<Admitted>) {
+        self.admitted = admitted;
     }
 
     /// The route that takes it.
@@ -131,7 +161,12 @@ impl Drop for Finish {
         // 499 as nginx has it: the client did not wait for an answer.
         let counted = self.status.unwrap_or_else(|| StatusCode::from_u16(499).unwrap_or_default());
         match &self.route {
-            Some(route) => route.metrics.responded(worker, counted, duration),
+            Some(route) => {
+                route.metrics.responded(worker, counted, duration);
+                if let Some(status) = self.grpc {
+                    route.metrics.grpc(status);
+                }
+            }
             None => self.context.gateway().unrouted().responded(worker, counted, duration),
         }
         let Some(facts) = self.facts.as_mut().and_then(|facts| facts.known.take()) else { return };
@@ -146,6 +181,7 @@ impl Drop for Finish {
             details: self.reason.details,
             bytes_received: self.received.as_ref().map_or(0, |received| received.load(Ordering::Relaxed)),
             bytes_sent: self.sent,
+            grpc_status: self.grpc.flatten(),
             duration,
             upstream_host: self.endpoint.as_ref().map(|endpoint| endpoint.address()),
             upstream_cluster: self.backend.as_deref(),

@@ -2,14 +2,15 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::record::Finish;
-use super::sanitize::Refused;
+use super::sanitize::{self, Refused};
 use crate::telemetry::access_log::ResponseFlag as Flag;
 use crate::upstream::ExchangeError;
 use crate::upstream::body::{BodyError, ResponseBody, ResponseError};
@@ -27,6 +28,12 @@ pub enum Refusal {
     NoRoute,
     /// The route has no backend that takes traffic.
     NoBackend,
+    /// The route takes no more requests now; after this time it does.
+    TooMany(Duration),
+    /// The body is larger than the route takes.
+    TooLarge,
+    /// The process sheds load.
+    Overloaded,
     /// The exchange with the backend failed.
     Exchange(ExchangeError),
     /// The transaction took longer than `timeouts.request`.
@@ -55,6 +62,9 @@ pub const VIA_UPSTREAM: Reason = Reason { flag: Flag::None, details: "via_upstre
 /// A redirect.
 pub const DIRECT: Reason = Reason { flag: Flag::None, details: "direct_response" };
 
+const TOO_LARGE: (StatusCode, Flag, &str, &str) =
+    (StatusCode::PAYLOAD_TOO_LARGE, Flag::None, "request_payload_too_large", "request body too large");
+
 impl Refusal {
     /// Status, reason and a short plain text: the one place where failures become answers.
     pub fn answer(&self) -> (StatusCode, Reason, &'static str) {
@@ -77,6 +87,13 @@ impl Refusal {
             ),
             Self::Rewrite => {
                 (StatusCode::INTERNAL_SERVER_ERROR, Flag::None, "rewrite_failed", "rewrite failed")
+            }
+            Self::TooMany(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, Flag::RateLimited, "rate_limited", "too many requests")
+            }
+            Self::TooLarge => TOO_LARGE,
+            Self::Overloaded => {
+                (StatusCode::SERVICE_UNAVAILABLE, Flag::OverloadManager, "overload", "overloaded")
             }
             Self::RequestTimeout => {
                 (StatusCode::GATEWAY_TIMEOUT, Flag::UpstreamTimeout, "request_timeout", "request timeout")
@@ -130,6 +147,7 @@ impl Refusal {
                     "upstream_protocol_error",
                     "backend sent an invalid response",
                 ),
+                ExchangeError::Request(BodyError::TooLarge) => TOO_LARGE,
                 ExchangeError::Request(BodyError::ClientGone | BodyError::Cut) => (
                     StatusCode::BAD_REQUEST,
                     Flag::DownstreamConnectionTermination,
@@ -146,6 +164,11 @@ impl Refusal {
         let mut response = Response::new(Bytes::from_static(text.as_bytes()));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if let Self::TooMany(wait) = self {
+            // Whole seconds, and never too early.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if matches!(self, Self::Malformed(_)) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -191,14 +214,22 @@ impl Body for ReplyBody {
             reply.finish.broke(Reason { flag: Flag::UpstreamTimeout, details: "request_timeout" });
             return Poll::Ready(Some(Err(ResponseError::Timeout)));
         }
-        let frame = match &mut reply.content {
+        let mut frame = match &mut reply.content {
             Content::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Upstream(body) => Pin::new(body).poll_frame(context),
         };
+        if let Poll::Ready(Some(Ok(frame))) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            sanitize::trailers(trailers);
+        }
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
                 reply.finish.sent(frame.data_ref().map_or(0, Buf::remaining));
+                if let Some(trailers) = frame.trailers_ref() {
+                    reply.finish.fields(trailers);
+                }
                 if reply.is_end_stream() {
                     reply.finish.complete();
                 }

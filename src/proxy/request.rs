@@ -13,6 +13,7 @@ use http_body::Body;
 
 use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
+use super::grpc;
 use super::record::Finish;
 use super::reply::{Content, DIRECT, Refusal, ReplyBody, VIA_UPSTREAM};
 use super::sanitize::{self, Authority, Target, TargetForm};
@@ -35,14 +36,22 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
     let mut finish = Finish::begin(&context, &request);
+    let grpc = grpc::is_asked(request.headers());
+    if grpc {
+        finish.grpc();
+    }
     Ok(match answer(&context, request, &mut finish).await {
         Ok((parts, content, deadline)) => {
             Response::from_parts(parts, ReplyBody::new(content, finish, deadline))
         }
         Err(refusal) => {
             let (status, reason, text) = refusal.answer();
-            finish.replied(status, reason);
-            let response = refusal.response(text, status);
+            let response = match grpc {
+                true => grpc::answer(&refusal, status, text),
+                false => refusal.response(text, status),
+            };
+            finish.replied(response.status(), reason);
+            finish.fields(response.headers());
             response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None))
         }
     })
@@ -74,6 +83,16 @@ where
     let (route, prefix) =
         table.find(&view).map(|(route, prefix)| (route.clone(), prefix)).ok_or(Refusal::NoRoute)?;
     finish.routed(&route);
+    if let Some(rate) = &route.rate {
+        rate.admit(target.client, &parts.headers).map_err(Refusal::TooMany)?;
+    }
+    let most = route.max_body.unwrap_or(u64::MAX);
+    if incoming.size_hint().lower() > most {
+        return Err(Refusal::TooLarge);
+    }
+    let admission = context.gateway().admission();
+    let (admitted, overloaded) = admission.request(table.limits().in_flight).ok_or(Refusal::Overloaded)?;
+    finish.admitted(admitted);
 
     let backends = match &route.action {
         Action::Redirect(redirect) => return redirected(context, redirect, &parts, prefix, finish),
@@ -96,16 +115,22 @@ where
             hops: target.copy_hops,
             upgrades: upgraded.is_some(),
             draining: context.gateway().is_draining(),
+            overloaded,
         },
         context.worker(),
     );
     route.metrics.forwarded(context.worker().id());
-    let body = body(context, incoming, length, &copies, finish);
+    let source = ClientBody::new(incoming, finish.received(), most);
+    let body = body(context, source, length, &copies);
     let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
     let head = Head { upgrade: upgrade.as_ref(), ..Head::new(&parts, length) };
     let message = Message::new(backend, &head, body).map_err(Refusal::Exchange)?;
     let policy = primary_policy(route.timeouts.backend);
-    let deadline = route.timeouts.request.map(|time| Box::pin(tokio::time::sleep(time)));
+    let patience = match finish.is_grpc() {
+        true => route.timeouts.request.into_iter().chain(grpc::timeout(&parts.headers)).min(),
+        false => route.timeouts.request,
+    };
+    let deadline = patience.map(|time| Box::pin(tokio::time::sleep(time)));
     let exchange = pin!(exchange(context.worker(), backend, message, Some(&head), &policy));
     let (exchanged, deadline) = race(exchange, (copies, &route, finish.facts()), context, deadline).await?;
     let Exchanged { response, endpoint, tunnel } = exchanged;
@@ -118,6 +143,7 @@ where
         tunnel::splice(context, asked, through, &mut parts.headers);
     }
     finish.replied(parts.status, VIA_UPSTREAM);
+    finish.fields(&parts.headers);
     Ok((parts, Content::Upstream(body), deadline))
 }
 
@@ -208,17 +234,13 @@ fn redirected(
 }
 
 /// The body as the primary pulls it, and through it the copies.
-fn body(
-    context: &Context,
-    incoming: impl Body<Data = Bytes> + Send + Unpin + 'static,
-    length: Length,
-    copies: &[Copy],
-    finish: &mut Finish,
-) -> RequestBody {
+fn body<B>(context: &Context, source: ClientBody<B>, length: Length, copies: &[Copy]) -> RequestBody
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
     if matches!(length, Length::None | Length::Exact(0)) {
         return None;
     }
-    let source = ClientBody::new(incoming, finish.received());
     let readers: Vec<_> = copies.iter().filter_map(|copy| copy.reader().cloned()).collect();
     let worker = context.worker().clone();
     Some(match readers.is_empty() {

@@ -7,7 +7,8 @@ use super::filter::{Filters, Redirect};
 use super::index::{Found, RequestView, RouteIndex, Rule};
 use crate::mirror::Mirror;
 use crate::mirror::budget::Budget;
-use crate::plan::{BackendSpec, MirrorPlan, Plan, RouteAction, RoutePlan, Timeouts};
+use crate::plan::{BackendSpec, ClientLimits, MirrorPlan, Plan, RouteAction, RoutePlan, Timeouts};
+use crate::proxy::rate::RateLimiter;
 use crate::proxy::sanitize::{TrustSettings, Via};
 use crate::shard::Lane;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
@@ -18,6 +19,7 @@ pub struct RoutingTable {
     routes: Vec<Arc<Route>>,
     index: RouteIndex,
     trust: TrustSettings,
+    limits: ClientLimits,
 }
 
 /// A route, ready to be used.
@@ -30,6 +32,10 @@ pub struct Route {
     pub filters: Filters,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// Bytes of a request's body.
+    pub max_body: Option<u64>,
+    /// Requests a time.
+    pub rate: Option<Arc<RateLimiter>>,
     /// Who gets copies.
     pub mirrors: Vec<Arc<Mirror>>,
     /// Its counters.
@@ -55,6 +61,7 @@ pub struct Builder {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     budgets: Mutex<HashMap<(Arc<str>, Arc<str>), Weak<Budget>>>,
+    rates: Mutex<HashMap<Arc<str>, Weak<RateLimiter>>>,
     listeners: Mutex<HashMap<Arc<str>, ListenerId>>,
 }
 
@@ -78,6 +85,11 @@ impl RoutingTable {
     /// What of a client's word is believed.
     pub fn trust(&self) -> &TrustSettings {
         &self.trust
+    }
+
+    /// What is taken of clients.
+    pub fn limits(&self) -> &ClientLimits {
+        &self.limits
     }
 
     /// Calls `visit` with every backend that a route refers to and what for: the one walk over
@@ -120,7 +132,13 @@ impl Backends {
 impl Builder {
     /// Makes tables whose backends live in `registry`.
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
-        Self { registry, metrics, budgets: Mutex::default(), listeners: Mutex::default() }
+        Self {
+            registry,
+            metrics,
+            budgets: Mutex::default(),
+            rates: Mutex::default(),
+            listeners: Mutex::default(),
+        }
     }
 
     /// The number of the listener called `name`.
@@ -147,11 +165,16 @@ impl Builder {
             .collect();
         RoutingTable {
             index: RouteIndex::build(&rules),
-            routes: plan.routes.iter().map(|route| Arc::new(self.route(route, &specs))).collect(),
+            routes: plan
+                .routes
+                .iter()
+                .map(|route| Arc::new(self.route(route, &specs, plan.limits.body)))
+                .collect(),
             trust: TrustSettings {
                 trusted_hops: plan.trusted_hops,
                 via: plan.via.as_deref().and_then(Via::new),
             },
+            limits: plan.limits.clone(),
         }
     }
 
@@ -160,7 +183,7 @@ impl Builder {
         Some(names.iter().map(|name| self.listener(name).0).collect())
     }
 
-    fn route(&self, plan: &RoutePlan, specs: &HashMap<Arc<str>, &BackendSpec>) -> Route {
+    fn route(&self, plan: &RoutePlan, specs: &HashMap<Arc<str>, &BackendSpec>, body: Option<u64>) -> Route {
         let reference = |name: &Arc<str>| specs.get(name).map(|spec| self.registry.reference(spec));
         let action = match &plan.action {
             RouteAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
@@ -183,6 +206,8 @@ impl Builder {
             action,
             filters: plan.filters.clone(),
             timeouts: plan.timeouts,
+            max_body: plan.limits.body.or(body),
+            rate: self.rate(plan),
             mirrors,
             metrics: self.metrics.route(&plan.name),
         }
@@ -198,6 +223,21 @@ impl Builder {
             lag: plan.lag,
             budget: self.budget(&route.name, plan),
         }
+    }
+
+    /// The rate of a route, which goes on unless it is another one.
+    fn rate(&self, route: &RoutePlan) -> Option<Arc<RateLimiter>> {
+        let plan = route.limits.rate.as_ref()?;
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(living) = rates.get(&route.name).and_then(Weak::upgrade)
+            && living.plan() == plan
+        {
+            return Some(living);
+        }
+        rates.retain(|_, rate| rate.strong_count() > 0);
+        let rate = Arc::new(RateLimiter::new(plan));
+        rates.insert(route.name.clone(), Arc::downgrade(&rate));
+        Some(rate)
     }
 
     /// The budget of a mirror, shared with the table before this one.

@@ -97,6 +97,14 @@ impl Exposition {
             }
             Ok(())
         })?;
+        page.counter("mirrorgate_grpc_responses", "Ends of gRPC calls by status", |family| {
+            for (name, route) in &routes {
+                for (status, count) in route.grpc_statuses() {
+                    family.count(&[("route", name), ("grpc_status", &status)], count)?;
+                }
+            }
+            Ok(())
+        })?;
         page.counter("mirrorgate_route_forwarded", "Requests sent on to a backend", |family| {
             routes
                 .iter()

@@ -6,8 +6,8 @@
 //! its worker first serves the route and takes 512 bytes: 20 MiB for 10,000 routes, all of them busy
 //! on each of 4 workers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -18,6 +18,7 @@ use super::handles::Handles;
 use super::histogram::{Distribution, Histogram};
 use crate::limits;
 use crate::mirror::outcome::Outcome;
+use crate::proxy::grpc;
 use crate::shard::{Lane, Sharded, WorkerId};
 
 /// Every metric of the process.
@@ -37,6 +38,8 @@ pub type MirrorKey = (Arc<str>, Arc<str>);
 pub struct RouteMetrics {
     shards: Sharded<RouteShard>,
     rare: RareCodes,
+    /// Made with the first call, since few routes have any.
+    grpc: OnceLock<Box<[AtomicU64; grpc::STATUSES]>>,
 }
 
 #[derive(Default)]
@@ -108,6 +111,7 @@ impl Metrics {
     pub fn route(&self, name: &Arc<str>) -> Arc<RouteMetrics> {
         self.routes.living_or(name.clone(), || RouteMetrics {
             shards: Sharded::new(self.workers),
+            grpc: OnceLock::new(),
             rare: RareCodes::default(),
         })
     }
@@ -155,6 +159,29 @@ impl RouteMetrics {
         let shard = self.shards.of(worker);
         shard.codes.add(Some(code), &self.rare);
         shard.durations.observe(duration);
+    }
+
+    /// A gRPC call ended, with its status or without one.
+    pub fn grpc(&self, status: Option<u16>) {
+        let counts = self.grpc.get_or_init(Box::default);
+        // What is no status of gRPC is counted with what has none.
+        let slot = status.map_or(usize::MAX, usize::from).min(counts.len() - 1);
+        if let Some(count) = counts.get(slot) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends of gRPC calls by status; `none` for those without one.
+    pub fn grpc_statuses(&self) -> Vec<(String, u64)> {
+        let counts = self.grpc.get().into_iter().flat_map(|counts| counts.iter().enumerate());
+        counts
+            .map(|(status, count)| (status, count.load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
+            .map(|(status, count)| match status + 1 {
+                grpc::STATUSES => ("none".to_owned(), count),
+                _ => (status.to_string(), count),
+            })
+            .collect()
     }
 
     /// A request was sent on to a backend (what mirror outcomes add up to).

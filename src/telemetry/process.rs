@@ -18,6 +18,12 @@ pub(super) struct ProcessFigures {
     pub(super) started: Option<u64>,
 }
 
+/// Bytes of memory that the process has now.
+pub fn resident_bytes() -> Option<usize> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    usize::try_from(kilobytes(&status, "VmRSS:")?).ok()
+}
+
 impl ProcessFigures {
     /// As of now.
     pub(super) fn read() -> Self {

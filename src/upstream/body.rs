@@ -27,6 +27,9 @@ pub enum BodyError {
     /// The client went away.
     #[error("the client went away")]
     ClientGone,
+    /// It is longer than its route takes.
+    #[error("the request's body is too large")]
+    TooLarge,
     /// Whoever sends it gave it up.
     #[error("the request was broken off")]
     Cut,

@@ -1,24 +1,53 @@
 //! The conditions of a route.
 
-use http::HeaderName;
+use http::{HeaderName, Method};
 
 use super::Unique;
 use super::route::refuse_empty;
 use crate::config::decode::{Report, Scalar, Table};
 use crate::config::error::Problem;
 use crate::config::raw;
-use crate::routing::matches::{PathMatch, RouteMatch, ValueMatch};
+use crate::routing::matches::{PathMatch, Pattern, RouteMatch, ValueMatch};
 
 pub(super) fn matches(route: &raw::Route, report: &mut Report<'_>) -> Vec<RouteMatch> {
     let Some(list) = &route.matches else { return Vec::new() };
     refuse_empty(list.length, list.at, "leave `matches` out to match every request", report);
     let alternatives = list.items.iter().map(|raw| RouteMatch {
-        path: raw.path.as_ref().and_then(|path| path_match(path, report)),
-        method: raw.method.as_ref().map(|method| method.value.clone()),
+        path: path_or_call(raw, report),
+        method: match (&raw.method, &raw.grpc) {
+            (Some(method), _) => Some(method.value.clone()),
+            (None, grpc) => grpc.as_ref().map(|_| Method::POST),
+        },
         headers: raw.headers.as_ref().map(|table| header_matches(table, report)).unwrap_or_default(),
         query: raw.query.as_ref().map(|table| query_matches(table, report)).unwrap_or_default(),
     });
     alternatives.collect()
+}
+
+/// The condition on the path, be it written as one or as a call of gRPC, whose path is
+/// `/service/method`.
+fn path_or_call(raw: &raw::Match, report: &mut Report<'_>) -> Option<PathMatch> {
+    let Some(grpc) = &raw.grpc else {
+        return raw.path.as_ref().and_then(|path| path_match(path, report));
+    };
+    if let Some(at) = raw.given.key("path") {
+        report.error(at, Problem::new("`path` stands beside `grpc`, which says what the path is"));
+    }
+    match (&grpc.service, &grpc.method) {
+        (Some(service), Some(method)) => {
+            Some(PathMatch::Exact(format!("/{}/{}", service.value.0, method.value.0)))
+        }
+        (Some(service), None) => Some(PathMatch::Prefix(format!("/{}", service.value.0))),
+        (None, Some(method)) => {
+            let expression = format!("/[^/]+/{}", regex::escape(&method.value.0));
+            Pattern::new(&expression).ok().map(PathMatch::Regex)
+        }
+        (None, None) => {
+            let problem = Problem::new("neither a service nor a method is named");
+            report.error(grpc.given.at, problem.hint("give `service`, `method` or both"));
+            None
+        }
+    }
 }
 
 fn path_match(raw: &raw::PathChoice, report: &mut Report<'_>) -> Option<PathMatch> {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backends::BackendTable;
-use super::{Unique, filters, matches, mirrors, unknown};
+use super::{Unique, filters, limits, matches, mirrors, unknown};
 use crate::config::decode::{Located, Report};
 use crate::config::document::At;
 use crate::config::error::Problem;
 use crate::config::raw;
-use crate::plan::{ListenerPlan, RouteAction, RoutePlan, Timeouts, WeightedBackend};
+use crate::plan::{ListenerPlan, RouteAction, RouteLimits, RoutePlan, Timeouts, WeightedBackend};
 use crate::routing::filter::Filters;
 use crate::routing::matches::HostPattern;
 
@@ -24,6 +24,7 @@ pub(in crate::config) fn new_route(name: Arc<str>, action: RouteAction) -> Route
         action,
         filters: Filters::default(),
         timeouts: Timeouts::default(),
+        limits: RouteLimits::default(),
         mirrors: Vec::new(),
     }
 }
@@ -62,6 +63,7 @@ pub(super) fn routes(
         plan.matches = matches::matches(raw, report);
         plan.filters = filters::filters(raw, report);
         plan.timeouts = timeouts(raw);
+        plan.limits = raw.limits.as_ref().map(|raw| limits::route(raw, report)).unwrap_or_default();
         plan.mirrors = mirrors::mirrors(raw, backends, report);
         plans.push(plan);
     }

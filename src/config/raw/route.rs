@@ -6,8 +6,8 @@ use http::{HeaderName, HeaderValue, Method};
 use serde_json::json;
 
 use crate::config::address::Reference;
-use crate::config::decode::{List, Located, Table, record};
-use crate::config::http_values::{HostName, Name, SchemeWord, Text, UrlPath};
+use crate::config::decode::{List, Located, Table, WordOr, record};
+use crate::config::http_values::{GrpcName, HostName, Name, RateWord, SchemeWord, Text, UrlPath};
 use crate::config::units::{Percent, Size, Whole};
 use crate::limits;
 use crate::routing::matches::{HostPattern, Pattern};
@@ -33,6 +33,8 @@ record! {
         filters: Option<Filters>,
         /// Deadlines.
         timeouts: Option<RouteTimeouts>,
+        /// What it takes.
+        limits: Option<RouteLimits>,
         /// Who gets copies of its requests.
         mirrors: Option<List<Mirror>>,
     }
@@ -53,12 +55,25 @@ record! {
     pub(in crate::config) struct Match {
         /// On the path.
         path: Option<PathChoice>,
+        /// A gRPC service, or one of its methods, instead of a path.
+        grpc: Option<GrpcMatch>,
         /// The method.
         method: Option<Located<Method>>,
         /// On header fields, by name.
         headers: Option<Table<ValueChoice>>,
         /// On parameters of the query, by name.
         query: Option<Table<ValueChoice>>,
+    }
+}
+
+record! {
+    /// gRPC calls.
+    #[schemars(extend("minProperties" = 1))]
+    pub(in crate::config) struct GrpcMatch {
+        /// The service with its package, as shop.v1.Orders; any if absent.
+        service: Option<Located<GrpcName>>,
+        /// The method; any if absent.
+        method: Option<Located<GrpcName>>,
     }
 }
 
@@ -150,6 +165,39 @@ record! {
         request: Option<Located<Duration>>,
         /// One attempt, up to the head of the response; 60s if absent.
         backend: Option<Located<Duration>>,
+    }
+}
+
+record! {
+    /// What a route takes of clients.
+    pub(in crate::config) struct RouteLimits {
+        /// Bytes of a request's body; above it 413. Absent: what `limits` at the top says.
+        body: Option<Located<Size>>,
+        /// Requests a time; above it 429 with Retry-After.
+        rate: Option<Rate>,
+    }
+}
+
+record! {
+    /// So many `requests` `per` a time.
+    pub(in crate::config) struct Rate {
+        /// How many.
+        requests: Located<Whole<1, 1_000_000_000>>,
+        /// In what time; 1s if absent.
+        per: Option<Located<Duration>>,
+        /// Requests that may come at once; `requests` if absent.
+        burst: Option<Located<Whole<1, 1_000_000_000>>>,
+        /// Whose requests are counted together: everybody's if absent, those of one `client` address,
+        /// or those with the same value of a header.
+        key: Option<WordOr<Located<RateWord>, RateKey>>,
+    }
+}
+
+record! {
+    /// A header field by which requests are counted together.
+    pub(in crate::config) struct RateKey {
+        /// Its name.
+        header: Located<HeaderName>,
     }
 }
 

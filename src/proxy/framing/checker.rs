@@ -24,7 +24,9 @@ pub struct Checker {
     /// Empty lines before the current request line.
     empty_lines: u32,
     heads: u32,
-    /// The beginning of a line whose end has not been read. Bounded by [`limits::HEAD_BYTES`].
+    head_bytes: usize,
+    head_fields: usize,
+    /// The beginning of a line whose end has not been read. Bounded by `head_bytes`.
     partial: Vec<u8>,
 }
 
@@ -84,7 +86,14 @@ impl Default for Checker {
 impl Checker {
     /// At the beginning of a connection.
     pub fn new() -> Self {
+        Self::within(limits::HEAD_BYTES, limits::HEAD_FIELDS)
+    }
+
+    /// Takes heads of so many bytes and fields.
+    pub fn within(head_bytes: usize, head_fields: usize) -> Self {
         Self {
+            head_bytes,
+            head_fields,
             state: State::RequestLine,
             facts: Facts::default(),
             section: 0,
@@ -160,7 +169,7 @@ impl Checker {
     /// Takes one line, or what there is of it. An error says how many bytes hyper needs to find the
     /// same fault itself, where that gives a better status than 400.
     fn section_bytes(&mut self, rest: &[u8]) -> Result<usize, (Refusal, Option<usize>)> {
-        let room = limits::HEAD_BYTES.saturating_sub(self.section);
+        let room = self.head_bytes.saturating_sub(self.section);
         let within = rest.get(..room).unwrap_or(rest);
         let Some(end) = memchr(b'\n', within) else {
             // A head that fills the limit and is not complete is refused by hyper at this byte too.
@@ -184,7 +193,7 @@ impl Checker {
         match verdict {
             Err(Refusal::HeadFields) => Err((Refusal::HeadFields, Some(length))),
             Err(refusal) => Err((refusal, None)),
-            Ok(()) if self.section >= limits::HEAD_BYTES => Err((Refusal::HeadBytes, Some(length))),
+            Ok(()) if self.section >= self.head_bytes => Err((Refusal::HeadBytes, Some(length))),
             Ok(()) => Ok(length),
         }
     }
@@ -224,7 +233,7 @@ impl Checker {
 
     fn count_field(&mut self) -> Result<(), Refusal> {
         self.fields += 1;
-        if self.fields > limits::HEAD_FIELDS { Err(Refusal::HeadFields) } else { Ok(()) }
+        if self.fields > self.head_fields { Err(Refusal::HeadFields) } else { Ok(()) }
     }
 
     fn end_of_head(&mut self) -> Result<(), Refusal> {

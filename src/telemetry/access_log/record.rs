@@ -61,6 +61,8 @@ pub struct RequestRecord<'a> {
     pub bytes_received: u64,
     /// Bytes of the response's body.
     pub bytes_sent: u64,
+    /// The status of a gRPC call, if it is one and has ended with one.
+    pub grpc_status: Option<u16>,
     /// From head to the response's end.
     pub duration: Duration,
     /// The endpoint that answered.
@@ -110,6 +112,10 @@ pub enum ResponseFlag {
     /// The client does not keep to the protocol.
     DownstreamProtocolError,
     /// The process sheds load.
+    OverloadManager,
+    /// The route takes no more requests now.
+    RateLimited,
+    /// The backend takes no more requests now.
     Overflow,
 }
 
@@ -125,6 +131,8 @@ impl ResponseFlag {
             Self::NoRoute => "NR",
             Self::DownstreamConnectionTermination => "DC",
             Self::DownstreamProtocolError => "DPE",
+            Self::OverloadManager => "OM",
+            Self::RateLimited => "RL",
             Self::Overflow => "UO",
         }
     }
@@ -180,6 +188,9 @@ impl RequestRecord<'_> {
         object.text(name!("response_code_details"), Some(self.details.as_bytes()));
         object.number(name!("bytes_received"), self.bytes_received);
         object.number(name!("bytes_sent"), self.bytes_sent);
+        if let Some(status) = self.grpc_status {
+            object.number(name!("grpc_status"), u64::from(status));
+        }
         object.milliseconds(name!("duration"), self.duration);
         object.text(name!("x-forwarded-for"), bytes(&facts.forwarded_for));
         object.text(name!("user-agent"), bytes(&facts.user_agent));

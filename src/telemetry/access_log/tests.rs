@@ -34,6 +34,7 @@ fn request<'a>(facts: &'a RequestFacts, host: &'a EndpointAddress) -> AccessReco
         details: "via_upstream",
         bytes_received: 5,
         bytes_sent: 12,
+        grpc_status: None,
         duration: Duration::from_micros(1234),
         upstream_host: Some(host),
         upstream_cluster: Some("app"),
