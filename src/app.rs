@@ -26,6 +26,7 @@ use crate::config::{self, Configuration};
 use crate::discovery::resolver::ResolverPolicy;
 use crate::discovery::{Discovery, DnsSettings, Settings};
 use crate::limits;
+use crate::mirror::supervise::supervise;
 use crate::plan::Plan;
 use crate::proxy::tls::Terminator;
 use crate::proxy::{Gateway, Workers};
@@ -171,6 +172,7 @@ impl Running {
         let (gateway, threads) =
             Gateway::start(workers, table, metrics.clone(), access_log).map_err(unusable)?;
         tasks.spawn(watch_memory(gateway.clone()));
+        tasks.spawn(supervise(gateway.clone()));
         listeners.open(&gateway, bound, &plan.listeners);
         tracing::info!(workers, "{}", summary(plan));
         let drain = watch::Sender::new(false);
@@ -184,6 +186,7 @@ impl Running {
                 registry: registry.clone(),
                 lanes: view::lanes(gateway.clone()),
                 readiness: readiness.clone(),
+                mirrors: view::mirrors(gateway.clone()),
                 routes: view::routes(gateway.clone()),
                 configuration: view::configuration(reloader.clone()),
                 drain: drain.clone(),

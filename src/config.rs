@@ -30,10 +30,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::limits;
-use crate::plan::Plan;
-use decode::{Decode, Report};
+use crate::plan::{Fraction, Plan};
+use decode::{Decode, Report, Scalar};
 use document::Document;
 use error::Problem;
+use units::Percent;
 
 pub use endpoint_file::parse_endpoints;
 pub use error::{ConfigError, Errors};
@@ -86,7 +87,15 @@ pub fn parse(text: &str, base: &Path) -> Result<Configuration, Errors> {
 
 /// Reads `250ms`, `5s`, `1m30s`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    <Duration as decode::Scalar>::parse(text).map_err(|problem| problem.hint.unwrap_or(problem.message))
+    <Duration as Scalar>::parse(text).map_err(|problem| problem.hint.unwrap_or(problem.message))
+}
+
+/// A share as it is written for `percent`, 0 to 100.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn percent(text: &str) -> Result<Fraction, String> {
+    Percent::parse(text).map(|percent| percent.0).map_err(|problem| problem.message)
 }
 
 /// The JSON Schema of the configuration file.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::reload::Reloader;
+use crate::admin::mirrors::MirrorsInUse;
 use crate::admin::{JsonView, LanesOf};
 use crate::proxy::Gateway;
 use crate::routing::table::{Action, Route};
@@ -23,6 +24,11 @@ pub(super) fn lanes(gateway: Arc<Gateway>) -> LanesOf {
         });
         Lane::ALL.into_iter().zip(referring).filter_map(|(lane, refers)| refers.then_some(lane)).collect()
     })
+}
+
+/// The mirrors of the table in use.
+pub(super) fn mirrors(gateway: Arc<Gateway>) -> MirrorsInUse {
+    Arc::new(move || gateway.table().routes().iter().flat_map(|route| route.mirrors.clone()).collect())
 }
 
 /// The compiled routes.
@@ -50,7 +56,7 @@ fn shown(route: &Route) -> Value {
     let mirrors: Value = route
         .mirrors
         .iter()
-        .map(|mirror| json!({ "backend": **mirror.backend.name(), "timeout_seconds": mirror.timeout.as_secs_f64() }))
+        .map(|mirror| json!({ "backend": **mirror.backend.name(), "timeout_seconds": mirror.timeouts.total.as_secs_f64() }))
         .collect();
     json!({ "name": *route.name, "backends": backends, "mirrors": mirrors })
 }

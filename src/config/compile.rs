@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 
 use backends::BackendTable;
 pub(super) use endpoints::endpoint;
-pub(super) use mirrors::new_mirror;
 pub(super) use route::new_route;
 
 use super::decode::{Report, WordOr, suggest};

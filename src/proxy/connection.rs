@@ -231,6 +231,7 @@ async fn serve_http1(context: Arc<Context>, framed: Framed<Stream>, client: &Cli
     let connection = http1::Builder::new()
         .half_close(context.listener.half_close)
         .max_headers(client.head_fields)
+        .max_header_size(client.head_bytes)
         .max_buf_size(limits::CONNECTION_BUFFER - limits::HEAD_BYTES + client.head_bytes)
         // Deadlines are ours, and a timer armed per request costs 6 %.
         .header_read_timeout(None)
@@ -239,6 +240,8 @@ async fn serve_http1(context: Arc<Context>, framed: Framed<Stream>, client: &Cli
     let mut connection = pin!(connection);
     // A connection's end has been told to whoever waited on it: nothing is left to say.
     let _ended = tokio::select! {
+        // A request of which something has come is read before the connection is told to close.
+        biased;
         ended = connection.as_mut() => ended,
         () = told(&mut draining) => {
             connection.as_mut().graceful_shutdown();

@@ -6,15 +6,16 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{Request, Response, request};
+use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 
 use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
 use super::grpc;
 use super::record::Finish;
+use super::reply::trailers::{Carried, Trailers};
 use super::reply::{Content, DIRECT, Refusal, ReplyBody, VIA_UPSTREAM};
 use super::sanitize::{self, Authority, Target, TargetForm};
 use super::tunnel;
@@ -23,7 +24,8 @@ use crate::mirror::tee::Tee;
 use crate::mirror::{self, Subject};
 use crate::routing::filter::{Filters, Redirect};
 use crate::routing::index::RequestView;
-use crate::routing::table::{Action, Route};
+use crate::routing::table::{Action, Route, RoutingTable};
+use crate::shard::Lane;
 use crate::telemetry::access_log::RequestFacts;
 use crate::upstream::body::RequestBody;
 use crate::upstream::http1::head::Length;
@@ -33,28 +35,41 @@ use crate::upstream::{Exchanged, exchange, primary_policy};
 /// Answers one request of a client. Its body is hyper's, or that of a program around the gateway.
 pub async fn handle<B>(context: Arc<Context>, request: Request<B>) -> Result<Response<ReplyBody>, Infallible>
 where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
 {
     let mut finish = Finish::begin(&context, &request);
+    let carried = Carried::by(&request);
     let grpc = grpc::is_asked(request.headers());
     if grpc {
         finish.grpc();
     }
-    Ok(match answer(&context, request, &mut finish).await {
+    let mut response = match answer(&context, request, &mut finish).await {
         Ok((parts, content, deadline)) => {
-            Response::from_parts(parts, ReplyBody::new(content, finish, deadline))
+            let trailers = Trailers::allowed(carried, &parts.headers);
+            Response::from_parts(parts, ReplyBody::new(content, finish, deadline, trailers))
         }
         Err(refusal) => {
             let (status, reason, text) = refusal.answer();
+            if let Some(reason) = refusal.counted() {
+                context.gateway().metrics().gateway.refused(reason);
+            }
             let response = match grpc {
                 true => grpc::answer(&refusal, status, text),
                 false => refusal.response(text, status),
             };
             finish.replied(response.status(), reason);
             finish.fields(response.headers());
-            response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None))
+            response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None, Trailers::Dropped))
         }
-    })
+    };
+    // HTTP/2 has GOAWAY for it. An upgraded connection has no next request.
+    if context.gateway().is_draining()
+        && carried != Carried::All
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 type Deadline = Option<Pin<Box<tokio::time::Sleep>>>;
@@ -66,7 +81,7 @@ async fn answer<B>(
     finish: &mut Finish,
 ) -> Result<Answer, Refusal>
 where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
 {
     let upgraded = tunnel::asked_for(&mut request);
     let (mut parts, incoming) = request.into_parts();
@@ -109,10 +124,12 @@ where
         &route.mirrors,
         &Subject {
             parts: &parts,
+            prefix: route.filters.prefix_after(prefix),
             length,
             size: incoming.size_hint(),
+            client: target.client,
             draw: if route.mirrors.is_empty() { 0 } else { context.worker().random() },
-            hops: target.copy_hops,
+            hops: copied(&target, &table, &parts),
             upgrades: upgraded.is_some(),
             draining: context.gateway().is_draining(),
             overloaded,
@@ -121,7 +138,8 @@ where
     );
     route.metrics.forwarded(context.worker().id());
     let source = ClientBody::new(incoming, finish.received(), most);
-    let body = body(context, source, length, &copies);
+    let expected = parts.headers.contains_key(EXPECT);
+    let body = body(context, source, (length, expected), &copies);
     let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
     let head = Head { upgrade: upgrade.as_ref(), ..Head::new(&parts, length) };
     let message = Message::new(backend, &head, body).map_err(Refusal::Exchange)?;
@@ -131,13 +149,19 @@ where
         false => route.timeouts.request,
     };
     let deadline = patience.map(|time| Box::pin(tokio::time::sleep(time)));
+    let pairs: Vec<_> = copies.iter().map(|copy| copy.pair().clone()).collect();
     let exchange = pin!(exchange(context.worker(), backend, message, Some(&head), &policy));
     let (exchanged, deadline) = race(exchange, (copies, &route, finish.facts()), context, deadline).await?;
     let Exchanged { response, endpoint, tunnel } = exchanged;
     finish.answered(endpoint);
+    for pair in pairs {
+        pair.answered(Lane::Primary, response.status(), context.worker().id());
+    }
 
     let (mut parts, body) = response.into_parts();
     sanitize::outbound(&mut parts, trust);
+    // What an endpoint speaks is its hop's: an answer of HTTP/1.0 must not end the client's connection.
+    parts.version = Version::HTTP_11;
     route.filters.response_headers.apply(&mut parts.headers);
     if let (Some(asked), Some(through)) = (upgraded, tunnel) {
         tunnel::splice(context, asked, through, &mut parts.headers);
@@ -147,22 +171,11 @@ where
     Ok((parts, Content::Upstream(body), deadline))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn output<A, B, R>(_: impl Fn(A, B) -> R) -> usize {
-        size_of::<R>()
-    }
-
-    /// Futures are moved whole when they are made and spawned: each kilobyte costs about 30 ns.
-    #[test]
-    fn futures_stay_small() {
-        let request = output(handle::<hyper::body::Incoming>);
-        let copy = output::<Copy, &'static Arc<crate::worker::Worker>, _>(Copy::deliver);
-        assert!(request <= 3072, "a request's future takes {request} bytes");
-        assert!(copy <= 1536, "a copy's future takes {copy} bytes");
-    }
+/// How many gateways have copied the request: by the word of trusted hops, or because it is a copy of
+/// our own that came back.
+fn copied(target: &Target, table: &RoutingTable, parts: &request::Parts) -> Option<u32> {
+    let returned = || (target.copy_token && table.guard().knows(&parts.headers)).then_some(1);
+    target.copy_hops.or_else(returned)
 }
 
 /// How the body ends, as the client's head says: what is said of it upstream is the same.
@@ -234,9 +247,14 @@ fn redirected(
 }
 
 /// The body as the primary pulls it, and through it the copies.
-fn body<B>(context: &Context, source: ClientBody<B>, length: Length, copies: &[Copy]) -> RequestBody
+fn body<B>(
+    context: &Context,
+    source: ClientBody<B>,
+    (length, expected): (Length, bool),
+    copies: &[Copy],
+) -> RequestBody
 where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
 {
     if matches!(length, Length::None | Length::Exact(0)) {
         return None;
@@ -244,8 +262,8 @@ where
     let readers: Vec<_> = copies.iter().filter_map(|copy| copy.reader().cloned()).collect();
     let worker = context.worker().clone();
     Some(match readers.is_empty() {
-        true => Box::pin(Drained::new(source, worker)),
-        false => Box::pin(Drained::new(Tee::new(source, readers), worker)),
+        true => Box::pin(Drained::new(source, worker, expected)),
+        false => Box::pin(Drained::new(Tee::new(source, readers), worker, expected)),
     })
 }
 
@@ -272,4 +290,22 @@ async fn race(
     })
     .await?;
     Ok((exchanged, deadline))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output<A, B, R>(_: impl Fn(A, B) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    /// Futures are moved whole when they are made and spawned: each kilobyte costs about 30 ns.
+    #[test]
+    fn futures_stay_small() {
+        let request = output(handle::<hyper::body::Incoming>);
+        let copy = output::<Copy, &'static Arc<crate::worker::Worker>, _>(Copy::deliver);
+        assert!(request <= 3072, "a request's future takes {request} bytes");
+        assert!(copy <= 1600, "a copy's future takes {copy} bytes");
+    }
 }

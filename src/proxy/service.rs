@@ -66,7 +66,7 @@ impl MirrorService {
 
 impl<B> Service<Request<B>> for MirrorService
 where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
 {
     type Response = Response<ReplyBody>;
     type Error = Infallible;

@@ -28,6 +28,17 @@ pub struct Filters {
     pub path: Option<PathRewrite>,
 }
 
+impl Filters {
+    /// How long the part of the path is afterwards that was `prefix` bytes before.
+    pub fn prefix_after(&self, prefix: usize) -> usize {
+        match &self.path {
+            None => prefix,
+            Some(PathRewrite::Prefix(new)) => new.trim_end_matches('/').len(),
+            Some(PathRewrite::Full(new)) => new.len(),
+        }
+    }
+}
+
 /// Header edits, applied in this order: remove, set, add.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeaderEdits {

@@ -7,6 +7,7 @@ use super::filter::{Filters, Redirect};
 use super::index::{Found, RequestView, RouteIndex, Rule};
 use crate::mirror::Mirror;
 use crate::mirror::budget::Budget;
+use crate::mirror::loop_guard::LoopGuard;
 use crate::plan::{BackendSpec, ClientLimits, MirrorPlan, Plan, RouteAction, RoutePlan, Timeouts};
 use crate::proxy::rate::RateLimiter;
 use crate::proxy::sanitize::{TrustSettings, Via};
@@ -20,6 +21,7 @@ pub struct RoutingTable {
     index: RouteIndex,
     trust: TrustSettings,
     limits: ClientLimits,
+    guard: LoopGuard,
 }
 
 /// A route, ready to be used.
@@ -60,10 +62,14 @@ pub struct Backends {
 pub struct Builder {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    budgets: Mutex<HashMap<(Arc<str>, Arc<str>), Weak<Budget>>>,
+    budgets: Mutex<HashMap<BudgetKey, Weak<Budget>>>,
     rates: Mutex<HashMap<Arc<str>, Weak<RateLimiter>>>,
+    guard: LoopGuard,
     listeners: Mutex<HashMap<Arc<str>, ListenerId>>,
 }
+
+/// Route, backend, and which of the route's mirrors to that backend it is.
+type BudgetKey = (Arc<str>, Arc<str>, usize);
 
 /// A listener's number: the same for the same name for as long as the process runs, so that
 /// connections survive a reload.
@@ -90,6 +96,11 @@ impl RoutingTable {
     /// What is taken of clients.
     pub fn limits(&self) -> &ClientLimits {
         &self.limits
+    }
+
+    /// Knows copies that came back here.
+    pub fn guard(&self) -> &LoopGuard {
+        &self.guard
     }
 
     /// Calls `visit` with every backend that a route refers to and what for: the one walk over
@@ -137,6 +148,7 @@ impl Builder {
             metrics,
             budgets: Mutex::default(),
             rates: Mutex::default(),
+            guard: LoopGuard::default(),
             listeners: Mutex::default(),
         }
     }
@@ -175,6 +187,7 @@ impl Builder {
                 via: plan.via.as_deref().and_then(Via::new),
             },
             limits: plan.limits.clone(),
+            guard: self.guard.clone(),
         }
     }
 
@@ -196,11 +209,12 @@ impl Builder {
                 Action::Forward(Backends { choices, total })
             }
         };
-        let mirrors = plan
-            .mirrors
-            .iter()
-            .filter_map(|mirror| Some(Arc::new(self.mirror(plan, mirror, reference(&mirror.backend)?))))
-            .collect();
+        let mirrors = plan.mirrors.iter().enumerate().filter_map(|(index, mirror)| {
+            let backend = reference(&mirror.backend)?;
+            let before = plan.mirrors.iter().take(index).filter(|other| other.backend == mirror.backend);
+            Some(Arc::new(self.mirror(plan, mirror, before.count(), backend)))
+        });
+        let mirrors = mirrors.collect();
         Route {
             name: plan.name.clone(),
             action,
@@ -213,15 +227,20 @@ impl Builder {
         }
     }
 
-    fn mirror(&self, route: &RoutePlan, plan: &MirrorPlan, backend: BackendRef) -> Mirror {
+    fn mirror(&self, route: &RoutePlan, plan: &MirrorPlan, nth: usize, backend: BackendRef) -> Mirror {
         Mirror {
+            route: route.name.clone(),
             backend,
-            threshold: plan.fraction.threshold(),
+            sample_by: plan.sample_by.clone(),
             methods: plan.methods.clone(),
-            headers: plan.headers.clone(),
-            timeout: plan.timeout,
+            matches: plan.matches.clone(),
+            edits: plan.edits.clone(),
+            timeouts: plan.timeouts,
+            max_body: plan.max_body,
+            on_oversize: plan.on_oversize,
             lag: plan.lag,
-            budget: self.budget(&route.name, plan),
+            budget: self.budget(&route.name, plan, nth),
+            guard: self.guard.clone(),
         }
     }
 
@@ -241,15 +260,15 @@ impl Builder {
     }
 
     /// The budget of a mirror, shared with the table before this one.
-    fn budget(&self, route: &Arc<str>, plan: &MirrorPlan) -> Arc<Budget> {
+    fn budget(&self, route: &Arc<str>, plan: &MirrorPlan, nth: usize) -> Arc<Budget> {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (route.clone(), plan.backend.clone());
+        let key = (route.clone(), plan.backend.clone(), nth);
         if let Some(living) = budgets.get(&key).and_then(Weak::upgrade) {
-            living.set_in_flight(plan.in_flight);
+            living.configure(plan);
             return living;
         }
         budgets.retain(|_, budget| budget.strong_count() > 0);
-        let budget = Budget::new(plan.in_flight, self.metrics.mirror(route, &plan.backend));
+        let budget = Budget::new(plan, self.metrics.mirror(route, &plan.backend));
         budgets.insert(key, Arc::downgrade(&budget));
         budget
     }

@@ -115,3 +115,41 @@ async fn an_http2_backend_that_is_not_there_is_502() {
         assert_eq!(gateway.get("/").await.status(), 502);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_and_options_pass_through_http2() {
+    let upstream = H2Upstream::saying("", &[]).await;
+    let gateway = gateway(&format!("routes: [{{ backend: 'h2c://{}' }}]", upstream.address)).await;
+    let mut client = gateway.connect().await;
+    client.send("HEAD /x HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
+    assert_eq!(client.response_to("HEAD").await.unwrap().status(), 200);
+    client.send("OPTIONS * HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 200);
+    let seen = upstream.received(2).await;
+    assert_eq!((seen[0].parts.method.as_str(), seen[0].parts.uri.path()), ("HEAD", "/x"));
+    assert_eq!((seen[1].parts.method.as_str(), seen[1].parts.uri.path()), ("OPTIONS", "*"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_resets_its_stream_cuts_the_copy() {
+    let script = |mut served: crate::harness::Served| async move {
+        served.request().await;
+    };
+    let (primary, mirror) = (Upstream::script(script).await, Upstream::script(script).await);
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
+    let mut client = H2Client::connect(gateway.address).await;
+    client
+        .begin_and_reset(Request::post("http://a.test/"), || {
+            primary.connections() == 1 && mirror.connections() == 1
+        })
+        .await;
+    for side in [&primary, &mirror] {
+        assert_eq!(side.received(1).await[0].end, crate::harness::End::Cut);
+    }
+    gateway.outcome("cut_client_gone", 1).await;
+    gateway.settled().await;
+}

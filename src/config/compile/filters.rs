@@ -57,7 +57,11 @@ pub(super) fn redirect(route: &raw::Route, raw: &raw::Redirect, report: &mut Rep
     }
 }
 
-fn path_rewrite(route: &raw::Route, raw: &raw::PathRewrite, report: &mut Report<'_>) -> Option<PathRewrite> {
+pub(super) fn path_rewrite(
+    route: &raw::Route,
+    raw: &raw::PathRewrite,
+    report: &mut Report<'_>,
+) -> Option<PathRewrite> {
     one_of(&raw.given, &["prefix", "full"], report);
     if let Some(path) = &raw.prefix {
         let paths = route
@@ -119,7 +123,7 @@ fn refuse_reserved(name: &HeaderName, at: At, report: &mut Report<'_>) {
         "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "expect" => {
             "it belongs to the connection"
         }
-        "x-mirrorgate-copy" => "it keeps copies from being copied again",
+        "x-mirrorgate-copy" | "x-mirrorgate-token" => "it keeps copies from being copied again",
         _ => return,
     };
     report.error(at, Problem::new(format!("{name} cannot be edited")).hint(hint));
