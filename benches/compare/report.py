@@ -10,13 +10,14 @@ from pathlib import Path
 import peers
 
 COLUMNS = [  # key, heading, digits
-    ("cpu", "CPU us/request", 1), ("ns_per_byte", "CPU ns/byte", 2), ("rps", "requests/s", 0), ("busy", "busy", 2),
+    ("cpu", "CPU us/request", 1), ("ns_per_byte", "CPU ns/byte", 2), ("rps", "requests/s", 0), ("busy", "core busy", 2),
     ("rate", "offered/s", 0), ("p50", "p50 ms", 2), ("p99", "p99 ms", 2), ("failed", "failed", 0),
     ("syscalls", "calls/request", 2), ("requests", "connections", 0), ("idle", "idle MiB", 1), ("open", "open MiB", 1),
     ("after", "closed MiB", 1), ("memory", "MiB", 1), ("descriptors", "fds", 0),
 ]
 RANGED = {"cpu", "ns_per_byte", "p50", "p99"}
 CHART = ["plain", "mirror", "three-mirrors", "tls", "h2c", "post-16k"]
+SATURATED = 0.8  # of its core: less, and something else than the proxy was the limit
 COLOURS = {"mirrorgate": "#2f7d5b", "nginx": "#8a8f98", "haproxy": "#a8adb5", "envoy": "#c2c6cc", "traefik": "#d6d9dd"}
 
 
@@ -51,6 +52,11 @@ def table(scenario, rounds):
             pair = ratio(first, told) if told is not first else None
             cells.append("{:.2f} ({:.2f}..{:.2f})".format(*pair) if pair else "")
         print("| " + " | ".join(cells) + " |")
+    slack = [label for label, told in rounds.items() if scenario.tool in ("wrk", "h2load") and (median(told, "busy") or 1) < SATURATED]
+    if scenario.pinned and slack:
+        print("\nNot saturated (core busy below {:.1f}): {}. The load, the upstreams or other work on this machine was the limit; "
+              "requests/s and latency say little, and CPU per request is that of a proxy that sleeps between requests."
+              .format(SATURATED, ", ".join(slack)))
     print(flush=True)
 
 
@@ -74,7 +80,6 @@ def write(results, programs, options):
     }
     (options.output / "compare.json").write_text(json.dumps(told, indent=1) + "\n")
     (options.output / "compare.svg").write_text(chart(results))
-    print(f"versions: {versions}\nwritten: {options.output}/compare.json and compare.svg")
 
 
 def machine():
