@@ -7,6 +7,7 @@
 mod access;
 mod api;
 mod backends;
+pub mod mirrors;
 pub mod readiness;
 mod reply;
 
@@ -25,6 +26,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use self::access::Access;
+use self::mirrors::MirrorsInUse;
 use self::readiness::Readiness;
 use crate::limits;
 use crate::plan::AdminPlan;
@@ -50,6 +52,8 @@ pub struct AdminState {
     pub lanes: LanesOf,
     /// `/ready`.
     pub readiness: Readiness,
+    /// `/mirrors`, and who is dialled there.
+    pub mirrors: MirrorsInUse,
     /// `/routes`: the compiled routes.
     pub routes: JsonView,
     /// `/config`: the configuration as loaded, secrets left out, and the last reload error.

@@ -149,6 +149,27 @@ pub const BREAKER_FAILURES: u32 = 5;
 pub const BREAKER_PROBE: Duration = Duration::from_secs(1);
 /// Hops after which a copy is not copied again, whatever else allows it.
 pub const MIRROR_HOPS: u32 = 8;
+/// Time for which the token that a copy carries is known again: a loop comes round in milliseconds,
+/// and a token that somebody has seen is of no use for longer.
+pub const LOOP_TOKEN_AGE: Duration = Duration::from_secs(60);
+/// How much of an unused rate of copies may be made up for at once.
+pub const RATE_BURST: Duration = Duration::from_millis(100);
+/// Copies per second that a mirror may be bounded to.
+pub const MIRROR_RATE_MOST: u32 = 10_000_000;
+/// Share of errors, and of copies dropped by a budget, at which a mirror is stopped.
+pub const STOP_RATE: f64 = 0.5;
+/// Over how long these shares are taken.
+pub const STOP_WINDOW: Duration = Duration::from_secs(10);
+/// Requests to be copied in that time, below which nothing is concluded.
+pub const STOP_MINIMUM: u64 = 100;
+/// How often mirrors that stop or ramp by themselves are looked at.
+pub const MIRROR_LOOK: Duration = Duration::from_millis(500);
+/// Readings kept of one such mirror: a window is divided into about as many parts.
+pub const MIRROR_READINGS: usize = 20;
+/// Steps of a ramp.
+pub const RAMP_STEPS: usize = 32;
+/// Members of a `tracestate` that go on (W3C Trace Context, 3.3.1.1).
+pub const TRACE_STATE_MEMBERS: usize = 32;
 /// Mirrors of one route.
 pub const MIRRORS_PER_ROUTE: usize = 16;
 
@@ -179,6 +200,12 @@ pub const SOURCE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Du
 pub const FILE_RESYNC: Duration = Duration::from_secs(5);
 /// How long a write to a watched file that is not a rename is given to be completed.
 pub const FILE_SETTLE: Duration = Duration::from_millis(50);
+/// How often a backend fed by EndpointSlices looks at the store, whatever was announced.
+pub const SLICES_RESYNC: Duration = Duration::from_secs(5);
+/// How long changes of Kubernetes resources are collected before routes are compiled again.
+pub const RESOURCES_SETTLE: Duration = Duration::from_millis(50);
+/// Files below a folder of manifests.
+pub const MANIFEST_FILES: usize = 10_000;
 /// Bytes of a configuration or endpoint file.
 pub const FILE_BYTES: u64 = 64 * MIB as u64;
 /// Depth to which a configuration may be nested.
@@ -223,6 +250,8 @@ pub const ADMIN_HEAD_BYTES: usize = 16 * KIB;
 pub const ADMIN_IDLE: Duration = Duration::from_secs(120);
 /// How often a watcher's view of the backends is compared with what is in use.
 pub const ADMIN_WATCH_TICK: Duration = Duration::from_millis(100);
+/// Bytes of a form sent to the admin listener.
+pub const ADMIN_FORM_BYTES: usize = 4 * KIB;
 /// Bytes of the file with the admin token.
 pub const ADMIN_TOKEN_BYTES: u64 = 4 * KIB as u64;
 /// Pause after an error of the admin listener's `accept`.
@@ -238,3 +267,14 @@ pub const DEMO_REQUESTS_PER_SECOND: u32 = 400;
 pub const DEMO_LEDGER: usize = 16 * 1024;
 /// Connections to one endpoint of an embedded service.
 pub const DEMO_CONNECTIONS: usize = 1024;
+/// How long one watch of the API server's lasts before it is begun again from where it was; a
+/// connection that went silent is noticed a little later.
+pub const WATCH_TIME: Duration = Duration::from_secs(60);
+/// First and greatest pause before a watch that failed begins anew.
+pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// How long start-up waits for the first lists of a cluster's resources.
+pub const FIRST_LISTS: Duration = Duration::from_secs(10);
+/// How long the Lease for writing statuses lasts without being renewed.
+pub const LEASE_TIME: Duration = Duration::from_secs(15);
+/// How often it is renewed, and conflicts of statuses are tried again.
+pub const LEASE_RENEW: Duration = Duration::from_secs(5);

@@ -4,54 +4,86 @@
 //! [`crate::upstream::exchange`] as the primary. Must never make a primary wait, nor touch what is the
 //! primary's: request, connection, counts.
 
+// Whether there is a copy.
+mod breaker;
 pub mod budget;
-pub mod copy;
-pub mod outcome;
-pub mod tee;
+pub mod dial;
+mod rate;
+pub mod record;
+pub mod sampling;
+pub mod supervise;
 
+// What it is, and what becomes of it.
+pub mod copy;
+mod head;
+pub mod loop_guard;
+pub mod outcome;
+pub mod pair;
+pub mod tee;
+mod trace;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use http::{Method, request};
 use http_body::SizeHint;
 
 use self::budget::{Budget, Permit};
 use self::copy::Copy;
+use self::loop_guard::LoopGuard;
 use self::outcome::Outcome;
 use self::tee::Reader;
 use crate::memory::Account;
-use crate::routing::filter::HeaderEdits;
+use crate::plan::{CopyEdits, CopyTimeouts, Oversize, SampleKey};
+use crate::routing::matches::RouteMatch;
 use crate::upstream::http1::head::Length;
 use crate::upstream::registry::BackendRef;
 use crate::worker::Worker;
 
 /// A mirror of one route, ready to be used.
 pub struct Mirror {
+    /// The route's name.
+    pub route: Arc<str>,
     /// Who gets the copies.
     pub backend: BackendRef,
-    /// A request whose draw is below it is copied; `None` copies all. See
-    /// [`crate::plan::Fraction::threshold`].
-    pub threshold: Option<u64>,
+    /// What decides whether a request is in; `None` draws for each request.
+    pub sample_by: Option<SampleKey>,
     /// Methods that are copied; `None` is all.
     pub methods: Option<Vec<Method>>,
-    /// Edits of the copy's head.
-    pub headers: HeaderEdits,
-    /// From the end of the request to the end of the copy.
-    pub timeout: Duration,
+    /// Alternatives, one of which must hold for what the primary gets; empty is everything.
+    pub matches: Vec<RouteMatch>,
+    /// What is changed in the copy.
+    pub edits: CopyEdits,
+    /// Deadlines of one copy.
+    pub timeouts: CopyTimeouts,
+    /// Declared bytes of a body above which `on_oversize` applies.
+    pub max_body: Option<u64>,
+    /// What happens above `max_body`.
+    pub on_oversize: Oversize,
     /// Bytes that one copy may lag behind the primary.
     pub lag: usize,
     /// What is in flight, and whether more may be.
     pub budget: Arc<Budget>,
+    /// Signs copies, so that they are known if they come back.
+    pub guard: LoopGuard,
 }
 
 /// What there is to know of a request that is about to be forwarded.
 pub struct Subject<'request> {
     /// Its head as the primary gets it.
     pub parts: &'request request::Parts,
+    /// How long the part of its path is that the route's prefix matched, as the primary gets it.
+    pub prefix: usize,
     /// How its body ends.
     pub length: Length,
     /// What is known of its body's size.
     pub size: SizeHint,
+    /// Who asks.
+    pub client: IpAddr,
     /// One draw, uniform over 64 bits, for all mirrors: so 5 % lies within 10 %.
     pub draw: u64,
     /// `Some` when the request is itself a copy, of so many hops.
@@ -67,11 +99,13 @@ pub struct Subject<'request> {
 /// Decides for each mirror whether it gets a copy; counts why not.
 pub fn begin(mirrors: &[Arc<Mirror>], subject: &Subject<'_>, worker: &Arc<Worker>) -> Vec<Copy> {
     let mut copies = Vec::new();
+    let mut started = None;
     for mirror in mirrors {
         mirror.budget.metrics().offered(worker.id());
         match admit(mirror, subject, worker) {
             Ok(permit) => {
-                copies.push(Copy::new(mirror.clone(), permit, subject, reader(mirror, subject, worker)))
+                let started = *started.get_or_insert_with(Instant::now);
+                copies.push(Copy::new(mirror.clone(), permit, subject, started, worker));
             }
             Err(outcome) => mirror.budget.skipped(worker.id(), outcome),
         }
@@ -96,8 +130,12 @@ fn admit(mirror: &Mirror, subject: &Subject<'_>, worker: &Worker) -> Result<Perm
     if mirror.methods.as_ref().is_some_and(|methods| !methods.contains(&subject.parts.method)) {
         return Err(Outcome::SkippedMethod);
     }
-    if mirror.threshold.is_some_and(|threshold| subject.draw >= threshold) {
-        return Err(Outcome::SkippedSampledOut);
+    mirror.budget.dial().admit(|| mirror.draw(subject))?;
+    if !mirror.matches.is_empty() && !mirror.matches.iter().any(|one| one.holds(subject.parts)) {
+        return Err(Outcome::SkippedCondition);
+    }
+    if mirror.on_oversize == Oversize::Skip && mirror.is_oversize(subject.length) {
+        return Err(Outcome::SkippedOversize);
     }
     if mirror.backend.endpoints().is_empty() {
         return Err(Outcome::SkippedNoEndpoints);
@@ -108,10 +146,22 @@ fn admit(mirror: &Mirror, subject: &Subject<'_>, worker: &Worker) -> Result<Perm
     mirror.budget.admit(worker.id())
 }
 
-fn reader(mirror: &Mirror, subject: &Subject<'_>, worker: &Worker) -> Option<Arc<Reader>> {
-    if matches!(subject.length, Length::None | Length::Exact(0)) {
-        return None;
+impl Mirror {
+    fn draw(&self, subject: &Subject<'_>) -> u64 {
+        let keyed = self.sample_by.as_ref().and_then(|by| sampling::draw(by, subject.parts, subject.client));
+        keyed.unwrap_or(subject.draw)
     }
-    let account = Account::within(worker.copies(), mirror.lag);
-    Some(Reader::new(account, subject.size.clone()))
+
+    /// Whether a body is declared larger than the mirror wants. One of unknown length is not.
+    fn is_oversize(&self, length: Length) -> bool {
+        matches!((self.max_body, length), (Some(most), Length::Exact(bytes)) if bytes > most)
+    }
+
+    fn reader(&self, subject: &Subject<'_>, worker: &Worker) -> Option<Arc<Reader>> {
+        if matches!(subject.length, Length::None | Length::Exact(0)) {
+            return None;
+        }
+        let account = self.budget.metrics().account(worker.id(), worker.copies());
+        Some(Reader::new(Account::within(account, self.lag), subject.size))
+    }
 }

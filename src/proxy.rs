@@ -46,7 +46,6 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     access_log: AccessLog,
     unrouted: Arc<RouteMetrics>,
-    refusals: Arc<RefusalCounts>,
     admission: Admission,
     deadlines: Vec<Arc<Deadlines>>,
     draining: AtomicBool,
@@ -90,7 +89,6 @@ impl Gateway {
         let gateway = Arc::new(Self {
             table: ArcSwap::from_pointee(table),
             unrouted: metrics.route(&"none".into()),
-            refusals: Arc::default(),
             metrics,
             access_log,
             admission: Admission::default(),
@@ -102,6 +100,7 @@ impl Gateway {
         let mut threads = Vec::new();
         gateway.set_deadlines();
         for (number, (worker, inbox)) in homes.into_iter().zip(inboxes).enumerate() {
+            gateway.metrics.gateway.watch(worker.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let gateway = gateway.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
@@ -148,7 +147,7 @@ impl Gateway {
 
     /// Where requests are counted whose framing was refused.
     pub fn refusals(&self) -> &Arc<RefusalCounts> {
-        &self.refusals
+        &self.metrics.gateway.framing
     }
 
     /// Whether the process is stopping.

@@ -13,6 +13,7 @@ pub mod endpoint_set;
 pub mod http1;
 pub mod http2;
 pub mod message;
+pub mod patience;
 pub mod pool;
 pub mod registry;
 pub mod stream;
@@ -30,6 +31,7 @@ use self::connect::{ConnectError, connect};
 use self::endpoint::Endpoint;
 use self::http1::head::{Length, NotHttp};
 use self::message::{Either, Head, Message};
+use self::patience::{Progress, patiently};
 use self::pool::Lease;
 use self::stream::Stream;
 use self::tls::TlsError;
@@ -102,19 +104,24 @@ pub async fn exchange(
     policy: &Policy,
 ) -> Result<Exchanged, ExchangeError> {
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
+    let has_body = again.is_some_and(|head| !matches!(head.length, Length::None | Length::Exact(0)));
+    let progress = (has_body && policy.attempt.is_some()).then(Progress::new);
     let mut again = again.filter(|head| head.length == Length::None);
     loop {
         let lease = lease(worker, backend, &tried, policy.lane)?;
         let endpoint = lease.endpoint().clone();
+        message.tell(progress.clone());
         // Pinned once: either arm of the match would otherwise have room for it of its own.
         let attempt = pin!(attempt(lease, backend, message, policy));
         let ended = match policy.attempt {
-            Some(patience) => tokio::time::timeout(patience, attempt).await.unwrap_or(Err(Failed {
-                error: ExchangeError::Timeout(patience),
-                unsent: None,
-                unprocessed: false,
-                reused: false,
-            })),
+            Some(patience) => {
+                patiently(attempt, patience, progress.as_deref()).await.unwrap_or(Err(Failed {
+                    error: ExchangeError::Timeout(patience),
+                    unsent: None,
+                    unprocessed: false,
+                    reused: false,
+                }))
+            }
             None => attempt.await,
         };
         let failed = match ended {
@@ -291,11 +298,18 @@ async fn dial(
     policy: &Policy,
 ) -> Result<(Stream, bool), ExchangeError> {
     let address = lease.endpoint().address();
-    let stream = connect(address, policy.connect).await?;
-    match backend.connector() {
-        None => Ok((stream, backend.protocol() == Protocol::H2c)),
-        Some(connector) => Ok(connector.handshake(stream, address, http1).await?),
-    }
+    let dialled = match (connect(address, policy.connect).await, backend.connector()) {
+        (Ok(stream), None) => Ok((stream, backend.protocol() == Protocol::H2c)),
+        (Ok(stream), Some(connector)) => connector.handshake(stream, address, http1).await.map_err(|error| {
+            if connector.may_tell() {
+                tracing::warn!(backend = %backend.name(), endpoint = %address, "{error}");
+            }
+            error.into()
+        }),
+        (Err(error), _) => Err(error.into()),
+    };
+    backend.metrics().connected(lease.worker().id(), policy.lane, dialled.is_ok());
+    dialled
 }
 
 async fn share_http2(lease: &Lease, stream: Stream) -> Result<http2::Connection, ExchangeError> {

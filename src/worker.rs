@@ -19,6 +19,7 @@ pub struct Worker {
     tasks: Arc<AtomicUsize>,
     copies: Arc<Account>,
     copies_in_flight: Arc<AtomicUsize>,
+    interim: AtomicU64,
     deadlines: Arc<Deadlines>,
 }
 
@@ -31,6 +32,7 @@ impl Worker {
             tasks: Arc::default(),
             copies: Account::new(limits::MIRROR_BYTES_PER_WORKER),
             copies_in_flight: Arc::default(),
+            interim: AtomicU64::new(0),
             deadlines: Deadlines::new(DeadlineSettings::default()),
         })
     }
@@ -77,6 +79,16 @@ impl Worker {
     /// Copies that are being delivered.
     pub fn copies_in_flight(&self) -> usize {
         self.copies_in_flight.load(Ordering::Relaxed)
+    }
+
+    /// An interim response came that no client can be sent.
+    pub fn dropped_interim(&self) {
+        self.interim.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub fn interim_dropped(&self) -> u64 {
+        self.interim.load(Ordering::Relaxed)
     }
 
     /// The deadlines of its client connections.

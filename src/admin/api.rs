@@ -10,6 +10,7 @@ use serde_json::json;
 use super::AdminState;
 use super::access::{Access, Denial};
 use super::backends;
+use super::mirrors;
 use super::readiness::Verdict;
 use super::reply::{Reply, json, plain, whole, with_body};
 use crate::telemetry::exposition::{self, Format};
@@ -24,6 +25,7 @@ enum Resource {
     Ready,
     Metrics,
     Backends,
+    Mirrors,
     Routes,
     Configuration,
     Drain,
@@ -44,6 +46,7 @@ impl Resource {
             "/ready" => Self::Ready,
             "/metrics" => Self::Metrics,
             "/backends" => Self::Backends,
+            "/mirrors" => Self::Mirrors,
             "/routes" => Self::Routes,
             "/config" => Self::Configuration,
             "/drain" => Self::Drain,
@@ -85,12 +88,14 @@ pub(super) async fn answer(
             with_body(StatusCode::OK, "application/x-ndjson", backends::watch(state))
         }
         (Action::Read, Resource::Backends) => blocking(move || backends::list(&state)).await,
+        (Action::Read, Resource::Mirrors) => blocking(move || mirrors::list(&state)).await,
         (Action::Read, Resource::Routes) => blocking(move || json(StatusCode::OK, &(state.routes)())).await,
         (Action::Read, Resource::Configuration) => {
             blocking(move || json(StatusCode::OK, &(state.configuration)())).await
         }
-        (Action::Change, Resource::Drain | Resource::Log) => {
+        (Action::Change, Resource::Drain | Resource::Log | Resource::Mirrors) => {
             match access.allows_change(request.headers()).await {
+                Ok(()) if resource == Resource::Mirrors => mirrors::change(request, &state).await,
                 Ok(()) => change(resource, &request, &state),
                 Err(denial) => denied(&denial),
             }
@@ -179,10 +184,11 @@ fn not_allowed(allowed: &'static str) -> Reply {
 fn parameter(request: &Request<Incoming>, name: &str) -> Option<String> {
     let pairs = request.uri().query()?.split('&');
     let value = pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?.1;
-    percent_decoded(value)
+    decoded(value)
 }
 
-fn percent_decoded(text: &str) -> Option<String> {
+/// `text` without percent-encoding; `None` if that is no text.
+pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut parts = text.split('%');
     bytes.extend_from_slice(parts.next()?.as_bytes());
@@ -197,7 +203,6 @@ fn percent_decoded(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
 
     #[test]
     fn parameters_are_decoded() {
@@ -212,7 +217,7 @@ mod tests {
             ("%ff", None),
             ("%é", None),
         ] {
-            assert_eq!(percent_decoded(text).as_deref(), decoded, "{text}");
+            assert_eq!(super::decoded(text).as_deref(), decoded, "{text}");
         }
     }
 }

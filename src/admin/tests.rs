@@ -40,6 +40,7 @@ impl Served {
             registry: registry.clone(),
             lanes: Arc::new(|name| if name == "app" { Lane::ALL.to_vec() } else { vec![Lane::Mirror] }),
             readiness: readiness.clone(),
+            mirrors: mirrors_of(&metrics),
             routes: Arc::new(|| json!([{ "name": "api" }])),
             configuration: Arc::new(|| json!({ "configuration": {}, "last_reload_error": "line 3" })),
             drain,
@@ -91,6 +92,10 @@ impl Served {
         Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
     }
 
+    async fn ask_owned(&self, line: String, headers: &str) -> Answer {
+        self.ask(&line, headers).await
+    }
+
     async fn get(&self, path: &str) -> Answer {
         self.ask(&format!("GET {path}"), "").await
     }
@@ -100,6 +105,29 @@ impl Answer {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
+}
+
+/// Two mirrors of the route `api`, to `next` and to `http://b`.
+fn mirrors_of(metrics: &Arc<Metrics>) -> MirrorsInUse {
+    let spec = |name: &str| BackendSpec {
+        name: Arc::from(name),
+        source: SourceSpec::Static(Vec::new()),
+        protocol: Protocol::Http1,
+        host: None,
+        transport: Default::default(),
+    };
+    // Of its own, so that the other tests see no backends but theirs.
+    let registry = Arc::new(Registry::new(2, metrics.clone()));
+    let names = ["next", "http://b"];
+    let mut plan = crate::mirror::tests::plan_of(spec("app"));
+    plan.routes[0].name = Arc::from("api");
+    for name in names {
+        plan.backends.push(spec(name));
+        plan.routes[0].mirrors.push(crate::plan::MirrorPlan::new(name.into()));
+    }
+    let builder = crate::routing::table::Builder::new(registry, metrics.clone());
+    let table = builder.build(&plan);
+    Arc::new(move || table.routes().iter().flat_map(|route| route.mirrors.clone()).collect())
 }
 
 fn dns() -> SourceSpec {
@@ -115,7 +143,9 @@ async fn pages() {
     let served = Served::start("127.0.0.1:0", None).await;
     let index = served.get("/").await;
     assert_eq!(index.status, 200);
-    for path in ["/live", "/ready", "/metrics", "/backends", "/routes", "/config", "/drain", "/log"] {
+    for path in
+        ["/live", "/ready", "/metrics", "/backends", "/mirrors", "/routes", "/config", "/drain", "/log"]
+    {
         assert!(index.body.contains(path), "{path}");
     }
     assert_eq!(served.get("/live").await.status, 200);
@@ -249,6 +279,45 @@ async fn a_method_that_does_not_fit_is_refused() {
     }
     assert!(!*served.drain.borrow());
     assert!(served.levels.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn mirrors_are_shown_and_dialled() {
+    let served = Served::start("127.0.0.1:0", None).await;
+    let mirrors = served.get("/mirrors").await.json();
+    let first = &mirrors[0];
+    assert_eq!((&first["route"], &first["backend"]), (&json!("api"), &json!("next")));
+    assert_eq!((&first["percent"], &first["state"]), (&json!(100.0), &json!("active")));
+    assert_eq!((&first["in_flight"], &first["buffered_bytes"]), (&json!(0), &json!(0)));
+    assert_eq!(first["breaker"], "closed");
+    assert!(first["outcomes"].is_object() && first["latency_seconds"]["copy"].is_null());
+
+    let post = |query: &str| served.ask_owned(format!("POST /mirrors?{query}"), "content-length: 0\r\n");
+    let answer = post("route=api&backend=next&percent=2.5").await;
+    assert_eq!((answer.status, &answer.json()[0]["percent"]), (200, &json!(2.5)));
+    assert_eq!(post("route=api&backend=next&pause").await.json()[0]["state"], "paused");
+    let mirrors = served.get("/mirrors").await.json();
+    assert_eq!((&mirrors[0]["state"], &mirrors[0]["percent"]), (&json!("paused"), &json!(2.5)));
+    assert_eq!(mirrors[1]["state"], "active", "the other is left alone");
+    assert_eq!(post("route=api&backend=next&resume").await.json()[0]["state"], "active");
+    let metrics = served.get("/metrics").await.body;
+    assert!(metrics.contains("mirrorgate_mirror_percent{route=\"api\",mirror=\"next\"} 2.5"), "{metrics}");
+
+    let form = "route=api&backend=http://b&percent=7";
+    let headers = format!("connection: close\r\ncontent-length: {}\r\n\r\n{form}", form.len());
+    let request = format!("POST /mirrors HTTP/1.1\r\nhost: 127.0.0.1:{}\r\n{headers}", served.address.port());
+    let mut text = String::new();
+    served.open(&request).await.read_to_string(&mut text).await.unwrap();
+    assert!(text.contains("\"percent\": 7.0"), "{text}");
+
+    for (query, status) in [
+        ("route=api&backend=none&pause", 404),
+        ("route=api&pause", 400),
+        ("route=api&backend=next", 400),
+        ("route=api&backend=next&percent=101", 400),
+    ] {
+        assert_eq!(post(query).await.status, status, "{query}");
+    }
 }
 
 #[tokio::test]

@@ -23,8 +23,8 @@ pub struct Handle(Running);
 /// # Errors
 /// What is wrong with the configuration or with an address, all at once.
 pub async fn start(origin: Origin) -> Result<Handle, Unusable> {
-    let (configuration, file) = origin.load()?;
-    Running::start(configuration, file, None).await.map(Handle)
+    let (configuration, feed, slices) = origin.load().await?;
+    Running::start(configuration, feed, slices, None).await.map(Handle)
 }
 
 impl Handle {

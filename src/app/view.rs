@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::reload::Reloader;
+use crate::admin::mirrors::MirrorsInUse;
 use crate::admin::{JsonView, LanesOf};
 use crate::proxy::Gateway;
 use crate::routing::table::{Action, Route};
@@ -25,6 +26,11 @@ pub(super) fn lanes(gateway: Arc<Gateway>) -> LanesOf {
     })
 }
 
+/// The mirrors of the table in use.
+pub(super) fn mirrors(gateway: Arc<Gateway>) -> MirrorsInUse {
+    Arc::new(move || gateway.table().routes().iter().flat_map(|route| route.mirrors.clone()).collect())
+}
+
 /// The compiled routes.
 pub(super) fn routes(gateway: Arc<Gateway>) -> JsonView {
     Arc::new(move || Value::Array(gateway.table().routes().iter().map(|route| shown(route)).collect()))
@@ -40,17 +46,20 @@ pub(super) fn configuration(reloader: Arc<Reloader>) -> JsonView {
 
 fn shown(route: &Route) -> Value {
     let backends = match &route.action {
-        Action::Redirect(_) => Value::Null,
+        Action::Redirect(_) | Action::Fail => Value::Null,
         Action::Forward(backends) => backends
             .choices()
             .iter()
-            .map(|(backend, weight)| json!({ "backend": **backend.name(), "weight": weight }))
+            .map(|choice| {
+                let backend = choice.backend.as_ref().map(|backend| &**backend.name());
+                json!({ "backend": backend, "weight": choice.weight })
+            })
             .collect(),
     };
     let mirrors: Value = route
         .mirrors
         .iter()
-        .map(|mirror| json!({ "backend": **mirror.backend.name(), "timeout_seconds": mirror.timeout.as_secs_f64() }))
+        .map(|mirror| json!({ "backend": **mirror.backend.name(), "timeout_seconds": mirror.timeouts.total.as_secs_f64() }))
         .collect();
     json!({ "name": *route.name, "backends": backends, "mirrors": mirrors })
 }

@@ -14,7 +14,8 @@ use super::raw::AdminWord;
 use super::units::Percent;
 use crate::discovery::source::SourceSpec;
 use crate::plan::{
-    AccessLogPlan, AdminPlan, BackendSpec, ClientLimits, Fraction, Plan, RouteAction, WeightedBackend,
+    AccessLogPlan, AdminPlan, BackendSpec, ClientLimits, Fraction, MirrorPlan, Plan, RouteAction,
+    WeightedBackend,
 };
 
 /// The plan that the command line describes: one route for everything.
@@ -58,12 +59,11 @@ pub fn from_flags(
         return Err(flags.errors.settled());
     }
     let mut specs = pool(&primary);
-    let forward =
-        specs.iter().map(|spec| WeightedBackend { backend: spec.name.clone(), weight: 1 }).collect();
+    let forward = specs.iter().map(|spec| WeightedBackend::new(spec.name.clone(), 1)).collect();
     let mut route = compile::new_route("route-1".into(), RouteAction::Forward(forward));
     for url in copies {
-        let mut mirror = compile::new_mirror(url.name.clone());
-        mirror.fraction = fraction.unwrap_or(Fraction::ALL);
+        let mut mirror = MirrorPlan::new(url.name.clone());
+        mirror.share.fraction = fraction.unwrap_or(Fraction::ALL);
         route.mirrors.push(mirror);
         if !specs.iter().any(|spec| spec.name == url.name) {
             specs.push(spec(url));
@@ -74,6 +74,7 @@ pub fn from_flags(
             listeners: listeners.into_iter().map(compile::new_listener).collect(),
             admin: admin_address.map(|address| AdminPlan { address, token_file: None }),
             access_log: AccessLogPlan::Off,
+            sections: Vec::new(),
             backends: specs,
             routes: vec![route],
             trusted_hops: 0,

@@ -336,6 +336,28 @@ words! {
 }
 
 words! {
+    /// By what requests are sampled, if not by something with a name.
+    pub(super) enum SampleWord: "a key to sample by", "path, client, { header: name }, { cookie: name }, { query: name }" {
+        Path = "path",
+        Client = "client",
+    }
+}
+
+words! {
+    /// What a copy goes without.
+    pub(super) enum StripWord: "something to strip", "credentials" { Credentials = "credentials", }
+}
+
+words! {
+    /// What happens to a request whose body is too large to be copied.
+    pub(super) enum OversizeWord: "a way to treat large bodies", "stream, skip, headers_only" {
+        Stream = "stream",
+        Skip = "skip",
+        HeadersOnly = "headers_only",
+    }
+}
+
+words! {
     /// Where access records go, if not to a file.
     pub(super) enum LogWord: "a place for access records", "off, stdout, { file: path }" { Off = "off", Stdout = "stdout", }
 }

@@ -4,8 +4,8 @@
 mod route;
 
 pub(super) use route::{
-    HeaderEdits, Match, Mirror, PathChoice, PathRewrite, RateKey, Redirect, Route, RouteLimits, ValueChoice,
-    WeightedBackend,
+    HeaderEdits, Match, Mirror, PathChoice, PathRewrite, Ramp, RateKey, Redirect, Route, RouteLimits, Stop,
+    ValueChoice, WeightedBackend,
 };
 
 use std::net::SocketAddr;

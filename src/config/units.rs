@@ -125,6 +125,33 @@ impl Scalar for Percent {
     }
 }
 
+/// A share from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Ratio(pub(super) f64);
+
+impl Scalar for Ratio {
+    const EXPECTED: &'static str = "a share from 0 to 1";
+    const UNQUOTED: bool = true;
+
+    fn parse(text: &str) -> Result<Self, Problem> {
+        if text.ends_with('%') {
+            return Err(
+                Problem::new(format!("{text:?} is not a share from 0 to 1")).hint("write 0.5 for 50 %")
+            );
+        }
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'));
+        match text.parse::<f64>() {
+            Ok(share) if plain && (0.0..=1.0).contains(&share) => Ok(Self(share)),
+            Ok(_) if plain => Err(Problem::new(format!("{text} is not between 0 and 1"))),
+            _ => Err(Problem::new(format!("{text:?} is not a share from 0 to 1")).hint("write 0.5")),
+        }
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "number", "minimum": 0, "maximum": 1 })
+    }
+}
+
 /// A whole number within bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Whole<const LEAST: u32, const MOST: u32>(pub(super) u32);
@@ -209,6 +236,16 @@ mod tests {
         for text in ["", "0B", "64", "64kib", "64KB", "99999999999999999999MiB", "9999999999999GiB", "1.5MiB"]
         {
             assert!(Size::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ratios_lie_between_0_and_1() {
+        for (text, share) in [("0", 0.0), ("0.25", 0.25), ("1", 1.0), ("1.0", 1.0)] {
+            assert_eq!(Ratio::parse(text), Ok(Ratio(share)), "{text}");
+        }
+        for text in ["", "1.1", "-0.1", "50%", "half", "1e-3", "inf", "NaN", "0.1.1"] {
+            assert!(Ratio::parse(text).is_err(), "{text}");
         }
     }
 

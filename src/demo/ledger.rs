@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use http::request;
 
 use crate::limits;
-use crate::mirror::copy::MARKER;
+use crate::mirror::loop_guard::COPY_TOKEN;
+use crate::proxy::sanitize::COPY_MARKER;
 use crate::shard::Lane;
 
 /// FNV-1a in 64 bits: enough to see a byte that differs, small enough to read.
@@ -43,7 +44,7 @@ impl Digest {
     /// Of a request: method, target, all fields but the one that marks a copy, and the body.
     pub(super) fn of(head: &request::Parts, body: Self) -> Self {
         let line = Self::new().add(head.method.as_str().as_bytes()).add(head.uri.to_string().as_bytes());
-        let fields = head.headers.iter().filter(|(name, _)| **name != MARKER);
+        let fields = head.headers.iter().filter(|(name, _)| **name != COPY_MARKER && **name != COPY_TOKEN);
         // A sum, since the order of different fields means nothing.
         let fields = fields.fold(0u64, |sum, (name, value)| {
             sum.wrapping_add(Self::new().add(name.as_ref()).add(b":").add(value.as_bytes()).0)
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn only_the_marker_may_differ() {
         let primary = digest(&[("host", "shop"), ("x-user", "1")], b"body");
-        let copy = digest(&[("x-user", "1"), (MARKER.as_str(), "1"), ("host", "shop")], b"body");
+        let copy = digest(&[("x-user", "1"), (COPY_MARKER.as_str(), "1"), ("host", "shop")], b"body");
         assert!(primary == copy);
         assert!(primary != digest(&[("host", "shop"), ("x-user", "2")], b"body"));
         assert!(primary != digest(&[("host", "shop"), ("x-user", "1")], b"bodY"));

@@ -1,66 +1,92 @@
-//! What a mirror may cost: copies in flight, and a breaker that stops trying what cannot be reached.
+//! What a mirror may cost: copies in flight and per second, the memory they pin, and a breaker that
+//! stops trying what cannot be reached.
 //!
 //! Lives as long as its route and backend are named in the configuration, across reloads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::breaker::{Breaker, Pass};
+use super::dial::Dial;
 use super::outcome::Outcome;
-use crate::limits;
+use super::rate::Rate;
+use super::record::Reading;
+use crate::plan::MirrorPlan;
 use crate::shard::WorkerId;
+use crate::telemetry::logging::RateLimitedLog;
 use crate::telemetry::metrics::MirrorMetrics;
 
 /// What one mirror of one route may cost, and costs.
 pub struct Budget {
     metrics: Arc<MirrorMetrics>,
+    dial: Dial,
     in_flight: AtomicUsize,
+    rate: Rate,
     breaker: Breaker,
+    start: Instant,
+    failures: RateLimitedLog,
 }
 
 /// A copy in flight. Ends in exactly one outcome, whatever happens to its task.
 pub struct Permit {
     budget: Arc<Budget>,
     worker: WorkerId,
+    pass: Pass,
     outcome: Outcome,
 }
 
-/// Counts connect failures in a row; from [`limits::BREAKER_FAILURES`] on lets one probe through in
-/// each [`limits::BREAKER_PROBE`], until one succeeds.
-struct Breaker {
-    failures: AtomicU32,
-    /// Milliseconds from `start` to the next probe.
-    next_probe: AtomicU64,
-    start: Instant,
-}
-
 impl Budget {
-    /// A budget of `in_flight` copies.
-    pub fn new(in_flight: usize, metrics: Arc<MirrorMetrics>) -> Arc<Self> {
-        let breaker =
-            Breaker { failures: AtomicU32::new(0), next_probe: AtomicU64::new(0), start: Instant::now() };
-        Arc::new(Self { metrics, in_flight: AtomicUsize::new(in_flight), breaker })
+    /// A budget as `plan` has it.
+    pub fn new(plan: &MirrorPlan, metrics: Arc<MirrorMetrics>) -> Arc<Self> {
+        let start = Instant::now();
+        let budget = Self {
+            metrics,
+            dial: Dial::new(plan.share.clone(), start),
+            in_flight: AtomicUsize::new(plan.in_flight),
+            rate: Rate::default(),
+            breaker: Breaker::default(),
+            start,
+            failures: RateLimitedLog::new(),
+        };
+        budget.rate.set(plan.rate);
+        budget.show();
+        Arc::new(budget)
     }
 
-    /// Sets how many copies may be in flight from now on.
-    pub fn set_in_flight(&self, limit: usize) {
-        self.in_flight.store(limit, Ordering::Relaxed);
+    /// The configuration was loaded again: bounds as `plan` has them, counts as they are.
+    pub fn configure(&self, plan: &MirrorPlan) {
+        self.in_flight.store(plan.in_flight, Ordering::Relaxed);
+        self.rate.set(plan.rate);
+        self.dial.configure(plan.share.clone(), Instant::now());
+        self.show();
     }
 
     /// Leave for one copy, or why not.
     pub fn admit(self: &Arc<Self>, worker: WorkerId) -> Result<Permit, Outcome> {
         let before = self.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
-        if before >= self.in_flight.load(Ordering::Relaxed) {
-            self.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.pass(before)
+            .map(|pass| Permit {
+                budget: self.clone(),
+                worker,
+                pass,
+                // A copy whose task is dropped unfinished was dropped with its worker.
+                outcome: Outcome::CutDraining,
+            })
+            .inspect_err(|_| {
+                self.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
+            })
+    }
+
+    fn pass(&self, in_flight: usize) -> Result<Pass, Outcome> {
+        if in_flight >= self.in_flight.load(Ordering::Relaxed) {
             return Err(Outcome::SkippedInFlight);
         }
-        // Last, since an open breaker gives its one probe away here.
-        if !self.breaker.admits() {
-            self.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return Err(Outcome::SkippedBreaker);
+        if !self.rate.admit(|| self.start.elapsed().as_nanos() as u64) {
+            return Err(Outcome::SkippedRate);
         }
-        // A copy whose task is dropped unfinished was dropped with its worker.
-        Ok(Permit { budget: self.clone(), worker, outcome: Outcome::CutDraining })
+        // Last, since an open breaker gives its one probe away here.
+        self.breaker.admit(|| self.milliseconds()).ok_or(Outcome::SkippedBreaker)
     }
 
     /// There was no copy, for this reason.
@@ -68,9 +94,43 @@ impl Budget {
         self.metrics.ended(worker, outcome);
     }
 
+    /// How many requests are copied.
+    pub fn dial(&self) -> &Dial {
+        &self.dial
+    }
+
+    /// Whether nothing but probes is sent, since the mirror cannot be reached.
+    pub fn is_broken(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// Copies that may be in flight.
+    pub fn in_flight_limit(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     /// Its counters.
     pub fn metrics(&self) -> &Arc<MirrorMetrics> {
         &self.metrics
+    }
+
+    /// Whether to log a failure now, and how many were not since the last time.
+    pub fn log_failure(&self) -> Option<u64> {
+        self.failures.permit()
+    }
+
+    /// Its counters, as the dial looks at them.
+    pub fn reading(&self) -> Reading {
+        Reading::of(|outcome| self.metrics.outcome_total(outcome), self.metrics.worse_total())
+    }
+
+    /// Shows the dial's state in the metrics.
+    pub fn show(&self) {
+        self.metrics.dialled(&self.dial.view(Instant::now()));
+    }
+
+    fn milliseconds(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
     }
 }
 
@@ -78,48 +138,14 @@ impl Permit {
     /// The copy ended so.
     pub fn end(mut self, outcome: Outcome) {
         self.outcome = outcome;
-        self.budget.breaker.learn(outcome);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.budget.metrics.ended(self.worker, self.outcome);
-        self.budget.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let budget = &self.budget;
+        budget.breaker.learn(self.pass, self.outcome, || budget.milliseconds());
+        budget.metrics.ended(self.worker, self.outcome);
+        budget.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-impl Breaker {
-    fn admits(&self) -> bool {
-        if self.failures.load(Ordering::Relaxed) < limits::BREAKER_FAILURES {
-            return true;
-        }
-        let now = self.start.elapsed().as_millis() as u64;
-        let due = self.next_probe.load(Ordering::Relaxed);
-        let next = now + limits::BREAKER_PROBE.as_millis() as u64;
-        now >= due
-            && self.next_probe.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    fn learn(&self, outcome: Outcome) {
-        match outcome {
-            Outcome::FailedConnect | Outcome::FailedTls => {
-                let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-                if failures == limits::BREAKER_FAILURES {
-                    let next = self.start.elapsed() + limits::BREAKER_PROBE;
-                    self.next_probe.store(next.as_millis() as u64, Ordering::Relaxed);
-                }
-            }
-            // A load first: while all goes well nobody writes to this line.
-            _ if self.failures.load(Ordering::Relaxed) > 0 && reached(outcome) => {
-                self.failures.store(0, Ordering::Relaxed);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Whether the outcome shows that the mirror can be connected to.
-fn reached(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Delivered | Outcome::FailedReset | Outcome::FailedProtocol)
 }

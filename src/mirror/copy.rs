@@ -3,32 +3,30 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use futures_util::future::{Either, select};
-use http::header::EXPECT;
-use http::{HeaderName, HeaderValue, Request, StatusCode};
+use http::StatusCode;
 use http_body::Body;
 
 use super::budget::Permit;
 use super::outcome::Outcome;
+use super::pair::Pair;
 use super::tee::{End, Reader};
-use super::{Mirror, Subject};
+use super::{Mirror, Subject, head};
 use crate::limits;
+use crate::plan::Oversize;
 use crate::shard::Lane;
-use crate::upstream::body::{RequestBody, ResponseBody};
+use crate::upstream::body::ResponseBody;
 use crate::upstream::endpoint::Endpoint;
-use crate::upstream::message::{Head, Message};
+use crate::upstream::message::Message;
 use crate::upstream::{ExchangeError, Policy, exchange};
 use crate::worker::Worker;
 
-/// By which a gateway knows a copy; its value counts the hops.
-pub const MARKER: HeaderName = HeaderName::from_static("x-mirrorgate-copy");
-
 /// One copy that was admitted.
 pub struct Copy {
-    mirror: Arc<Mirror>,
+    pair: Arc<Pair>,
     permit: Permit,
     message: Result<Message, ExchangeError>,
     reader: Option<Arc<Reader>>,
@@ -59,11 +57,17 @@ impl Copy {
         mirror: Arc<Mirror>,
         permit: Permit,
         subject: &Subject<'_>,
-        reader: Option<Arc<Reader>>,
+        started: Instant,
+        worker: &Worker,
     ) -> Self {
+        let omits = mirror.on_oversize == Oversize::HeadersOnly && mirror.is_oversize(subject.length);
+        let reader = if omits { None } else { mirror.reader(subject, worker) };
         let body = reader.as_ref().map(|reader| Box::pin(reader.body()) as _);
-        let message = message(subject, &mirror, body);
-        Self { mirror, permit, message, reader }
+        let message = head::message(subject, &mirror, body, omits, (started, worker.random()));
+        if omits {
+            mirror.budget.metrics().omitted_body(worker.id());
+        }
+        Self { pair: Pair::new(mirror, started), permit, message, reader }
     }
 
     /// Where the request's body is to be offered, if it has one.
@@ -73,64 +77,70 @@ impl Copy {
 
     /// Whom it goes to.
     pub fn mirror(&self) -> &Arc<Mirror> {
-        &self.mirror
+        self.pair.mirror()
+    }
+
+    /// What its answer is compared in.
+    pub fn pair(&self) -> &Arc<Pair> {
+        &self.pair
     }
 
     /// Sends it and reads the answer, which is thrown away.
     pub async fn deliver(self, worker: &Arc<Worker>) -> Delivery {
-        let Self { mirror, permit, message, reader } = self;
+        let Self { pair, permit, message, reader } = self;
+        let mirror = pair.mirror();
         let started = Instant::now();
         let answer = Mutex::new(Answer::default());
         let error = {
-            let delivery = pin!(transact(worker, &mirror, message, reader.as_deref(), &answer));
-            let deadline = pin!(deadline(&mirror, reader.as_deref()));
+            let delivery = pin!(transact(worker, &pair, message, reader.as_deref(), &answer));
+            let deadline = pin!(deadline(mirror, reader.as_deref(), &answer));
             match select(delivery, deadline).await {
                 Either::Left((result, _)) => result.err(),
-                Either::Right(_) => Some(ExchangeError::Timeout(mirror.timeout)),
+                Either::Right((passed, _)) => Some(ExchangeError::Timeout(passed)),
             }
         };
         let Answer { status, endpoint } = answer.into_inner().unwrap_or_else(PoisonError::into_inner);
         let outcome = outcome(error.as_ref(), status, reader.as_deref().and_then(Reader::ended));
         permit.end(outcome);
+        if outcome != Outcome::Delivered {
+            tell(mirror, outcome, error.as_ref());
+        }
         Delivery { outcome, status, endpoint, error: error.map(|error| error.to_string()), started }
     }
 }
 
-/// The copy's request: what the primary gets, without what is meant for it alone, with the mirror's
-/// edits and the marker. Written straight from the primary's head unless the mirror edits it: that
-/// saves a map's copy for each request (2,000 instructions of 28,000).
-fn message(subject: &Subject<'_>, mirror: &Mirror, body: RequestBody) -> Result<Message, ExchangeError> {
-    let marker = HeaderValue::from(subject.hops.unwrap_or(0) + 1);
-    let head = Head {
-        extra: Some((&MARKER, &marker)),
-        without: Some(&EXPECT),
-        ..Head::new(subject.parts, subject.length)
-    };
-    if mirror.headers.is_empty() {
-        return Message::new(&mirror.backend, &head, body);
+/// One line for many, with how many it stands for.
+fn tell(mirror: &Mirror, outcome: Outcome, error: Option<&ExchangeError>) {
+    if let Some(suppressed) = mirror.budget.log_failure() {
+        let error = error.map(ToString::to_string);
+        tracing::warn!(
+            route = &*mirror.route,
+            mirror = &**mirror.backend.name(),
+            outcome = outcome.as_str(),
+            error,
+            suppressed,
+            "a copy was not delivered"
+        );
     }
-    let (mut parts, ()) = Request::new(()).into_parts();
-    (parts.method, parts.uri) = (subject.parts.method.clone(), subject.parts.uri.clone());
-    parts.headers = subject.parts.headers.clone();
-    mirror.headers.apply(&mut parts.headers);
-    Message::new(&mirror.backend, &Head { parts: &parts, ..head }, body)
 }
 
 async fn transact(
     worker: &Arc<Worker>,
-    mirror: &Mirror,
+    pair: &Pair,
     message: Result<Message, ExchangeError>,
     reader: Option<&Reader>,
     answer: &Mutex<Answer>,
 ) -> Result<(), ExchangeError> {
+    let mirror = pair.mirror();
     let policy = Policy {
         lane: Lane::Mirror,
-        connect: limits::CONNECT,
+        connect: connect_patience(mirror),
         attempt: None,
         attempts: limits::ATTEMPTS,
         fields: false,
     };
     let exchanged = exchange(worker, &mirror.backend, message?, None, &policy).await?;
+    pair.answered(Lane::Mirror, exchanged.response.status(), worker.id());
     if let Ok(mut answer) = answer.lock() {
         answer.status = Some(exchanged.response.status());
         answer.endpoint = Some(exchanged.endpoint);
@@ -153,12 +163,29 @@ async fn throw_away(mut body: ResponseBody) {
     }
 }
 
+/// For one endpoint: so that all that are tried fail before the copy's own time is over, and what
+/// cannot be connected to is called that and opens the breaker.
+fn connect_patience(mirror: &Mirror) -> Duration {
+    let tried = (mirror.backend.endpoints().len() as u32).clamp(1, limits::ATTEMPTS);
+    mirror.timeouts.connect.min(mirror.timeouts.total * 3 / (4 * tried))
+}
+
 /// The mirror's time runs from the end of the request: a slow client is not the mirror's fault.
-async fn deadline(mirror: &Mirror, reader: Option<&Reader>) {
+async fn deadline(mirror: &Mirror, reader: Option<&Reader>, answer: &Mutex<Answer>) -> Duration {
     if let Some(reader) = reader {
         poll_fn(|context| reader.poll_ended(context)).await;
     }
-    tokio::time::sleep(mirror.timeout).await;
+    let total = mirror.timeouts.total;
+    let mut left = total;
+    if let Some(first_byte) = mirror.timeouts.first_byte.filter(|first_byte| *first_byte < total) {
+        tokio::time::sleep(first_byte).await;
+        if answer.lock().is_ok_and(|answer| answer.status.is_none()) {
+            return first_byte;
+        }
+        left = total - first_byte;
+    }
+    tokio::time::sleep(left).await;
+    total
 }
 
 fn outcome(error: Option<&ExchangeError>, status: Option<StatusCode>, ended: Option<End>) -> Outcome {

@@ -265,7 +265,7 @@ impl Body for CopyBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size.clone()
+        self.0.size
     }
 }
 
@@ -279,3 +279,6 @@ impl Drop for CopyBody {
         queue.small_charge = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

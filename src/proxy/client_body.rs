@@ -1,5 +1,6 @@
 //! The body of a client's request, and what becomes of the rest when nobody wants it.
 
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +10,7 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::framing::refusal::Refusal;
 use super::sanitize;
 use crate::limits;
 use crate::upstream::body::{BodyError, Chunk};
@@ -30,6 +32,9 @@ where
 {
     body: Option<B>,
     worker: Arc<Worker>,
+    /// The client waits to be told to send it (RFC 9110, 10.1.1). Polling tells it; once it has its
+    /// answer, it must not be told, so its rest is not read either.
+    unasked: bool,
 }
 
 impl ClientBody {
@@ -49,7 +54,7 @@ impl Body for ClientBody {
     ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
         let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
             None => return Poll::Ready(None),
-            Some(Err(_)) => return Poll::Ready(Some(Err(BodyError::ClientGone))),
+            Some(Err(error)) => return Poll::Ready(Some(Err(broken(&error)))),
             Some(Ok(frame)) => frame,
         };
         let mut frame = frame;
@@ -81,9 +86,9 @@ impl<B> Drained<B>
 where
     B: Body<Data = Chunk, Error = BodyError> + Send + Unpin + 'static,
 {
-    /// Guards `body`; the rest is read on `worker`.
-    pub fn new(body: B, worker: Arc<Worker>) -> Self {
-        Self { body: Some(body), worker }
+    /// Guards `body`; the rest is read on `worker`. `expected`: the client waits to be told to send it.
+    pub fn new(body: B, worker: Arc<Worker>, expected: bool) -> Self {
+        Self { body: Some(body), worker, unasked: expected }
     }
 }
 
@@ -98,6 +103,7 @@ where
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
+        self.unasked = false;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(&mut *body).poll_frame(context));
         if !matches!(frame, Some(Ok(_))) || body.is_end_stream() {
@@ -121,12 +127,31 @@ where
 {
     fn drop(&mut self) {
         let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        if self.unasked {
+            return;
+        }
         self.worker.spawn(async move {
             let reading = pin!(read_away(body));
             // Out of time or of patience: dropping the body closes the connection.
             let _ended = tokio::time::timeout(limits::DRAIN_REQUEST_TIME, reading).await;
         });
     }
+}
+
+/// What the end of a body means that hyper gives up: bytes that are no body, or none any more.
+fn broken(error: &hyper::Error) -> BodyError {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            let refused = io.get_ref().is_some_and(|inner| inner.is::<Refusal>());
+            let kinds = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
+            if refused || kinds.contains(&io.kind()) {
+                return BodyError::Malformed;
+            }
+        }
+        source = cause.source();
+    }
+    BodyError::ClientGone
 }
 
 async fn read_away(body: impl Body<Data = Chunk, Error = BodyError> + Unpin) {

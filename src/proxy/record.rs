@@ -126,6 +126,12 @@ impl Finish {
         self.endpoint = Some(endpoint);
     }
 
+    /// Trailers, or some of them, could not be passed on.
+    pub fn dropped_trailers(&mut self) {
+        let dropped = &self.context.gateway().metrics().gateway.dropped_trailers;
+        dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A reply's head is handed over.
     pub fn replied(&mut self, status: StatusCode, reason: Reason) {
         self.status = Some(status);

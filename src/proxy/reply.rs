@@ -1,5 +1,7 @@
 //! What a client is told when there is no response to pass on, and the body that every reply has.
 
+pub mod trailers;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,9 +11,11 @@ use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
+use self::trailers::Trailers;
 use super::record::Finish;
-use super::sanitize::{self, Refused};
+use super::sanitize::Refused;
 use crate::telemetry::access_log::ResponseFlag as Flag;
+use crate::telemetry::metrics::Refusal as Counted;
 use crate::upstream::ExchangeError;
 use crate::upstream::body::{BodyError, ResponseBody, ResponseError};
 use crate::upstream::connect::ConnectError;
@@ -147,6 +151,12 @@ impl Refusal {
                     "upstream_protocol_error",
                     "backend sent an invalid response",
                 ),
+                ExchangeError::Request(BodyError::Malformed) => (
+                    StatusCode::BAD_REQUEST,
+                    Flag::DownstreamProtocolError,
+                    "malformed_body",
+                    "malformed request body",
+                ),
                 ExchangeError::Request(BodyError::TooLarge) => TOO_LARGE,
                 ExchangeError::Request(BodyError::ClientGone | BodyError::Cut) => (
                     StatusCode::BAD_REQUEST,
@@ -159,6 +169,24 @@ impl Refusal {
         (status, Reason { flag, details }, text)
     }
 
+    /// What it counts as among what was turned away without asking a backend; `None` when one was
+    /// asked.
+    pub fn counted(&self) -> Option<Counted> {
+        match self {
+            Self::Malformed(_) => Some(Counted::Target),
+            Self::MethodNotAllowed => Some(Counted::Method),
+            Self::NoRoute => Some(Counted::NoRoute),
+            Self::NoBackend => Some(Counted::NoBackend),
+            Self::Exchange(ExchangeError::NoEndpoints) => Some(Counted::NoEndpoints),
+            Self::TooMany(_) => Some(Counted::Rate),
+            Self::TooLarge | Self::Exchange(ExchangeError::Request(BodyError::TooLarge)) => {
+                Some(Counted::BodyTooLarge)
+            }
+            Self::Overloaded => Some(Counted::Overload),
+            Self::Exchange(_) | Self::RequestTimeout | Self::Rewrite => None,
+        }
+    }
+
     /// The reply, without a body yet to be counted.
     pub fn response(&self, text: &'static str, status: StatusCode) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from_static(text.as_bytes()));
@@ -169,7 +197,7 @@ impl Refusal {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if matches!(self, Self::Malformed(_)) {
+        if matches!(self, Self::Malformed(_) | Self::Exchange(ExchangeError::Request(_))) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -181,6 +209,7 @@ pub struct ReplyBody {
     content: Content,
     finish: Finish,
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+    trailers: Trailers,
 }
 
 /// Where the bytes of a reply come from.
@@ -193,8 +222,13 @@ pub enum Content {
 
 impl ReplyBody {
     /// A reply of `content`, whose end is reported to `finish`, and which is broken off at `deadline`.
-    pub fn new(content: Content, finish: Finish, deadline: Option<Pin<Box<tokio::time::Sleep>>>) -> Self {
-        Self { content, finish, deadline }
+    pub fn new(
+        content: Content,
+        finish: Finish,
+        deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+        trailers: Trailers,
+    ) -> Self {
+        Self { content, finish, deadline, trailers }
     }
 }
 
@@ -221,8 +255,9 @@ impl Body for ReplyBody {
         };
         if let Poll::Ready(Some(Ok(frame))) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
+            && reply.trailers.restrict(trailers)
         {
-            sanitize::trailers(trailers);
+            reply.finish.dropped_trailers();
         }
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {

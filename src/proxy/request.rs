@@ -5,9 +5,9 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{Request, Response, request};
+use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -15,15 +15,18 @@ use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
 use super::grpc;
 use super::record::Finish;
+use super::reply::trailers::{Carried, Trailers};
 use super::reply::{Content, DIRECT, Refusal, ReplyBody, VIA_UPSTREAM};
 use super::sanitize::{self, Authority, Target, TargetForm};
 use super::tunnel;
 use crate::mirror::copy::Copy;
 use crate::mirror::tee::Tee;
 use crate::mirror::{self, Subject};
+use crate::routing::cors::Preflight;
 use crate::routing::filter::{Filters, Redirect};
 use crate::routing::index::RequestView;
-use crate::routing::table::{Action, Route};
+use crate::routing::table::{Action, Route, RoutingTable};
+use crate::shard::Lane;
 use crate::telemetry::access_log::RequestFacts;
 use crate::upstream::body::RequestBody;
 use crate::upstream::http1::head::Length;
@@ -36,25 +39,38 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
     let mut finish = Finish::begin(&context, &request);
+    let carried = Carried::by(&request);
     let grpc = grpc::is_asked(request.headers());
     if grpc {
         finish.grpc();
     }
-    Ok(match answer(&context, request, &mut finish).await {
+    let mut response = match answer(&context, request, &mut finish).await {
         Ok((parts, content, deadline)) => {
-            Response::from_parts(parts, ReplyBody::new(content, finish, deadline))
+            let trailers = Trailers::allowed(carried, &parts.headers);
+            Response::from_parts(parts, ReplyBody::new(content, finish, deadline, trailers))
         }
         Err(refusal) => {
             let (status, reason, text) = refusal.answer();
+            if let Some(reason) = refusal.counted() {
+                context.gateway().metrics().gateway.refused(reason);
+            }
             let response = match grpc {
                 true => grpc::answer(&refusal, status, text),
                 false => refusal.response(text, status),
             };
             finish.replied(response.status(), reason);
             finish.fields(response.headers());
-            response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None))
+            response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None, Trailers::Dropped))
         }
-    })
+    };
+    // HTTP/2 has GOAWAY for it. An upgraded connection has no next request.
+    if context.gateway().is_draining()
+        && carried != Carried::All
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 type Deadline = Option<Pin<Box<tokio::time::Sleep>>>;
@@ -76,7 +92,7 @@ async fn answer(
         return Err(Refusal::MethodNotAllowed);
     }
 
-    let view = view(context, &parts, &target);
+    let view = view(context, &table, &parts, &target).ok_or(Refusal::NoRoute)?;
     let (route, prefix) =
         table.find(&view).map(|(route, prefix)| (route.clone(), prefix)).ok_or(Refusal::NoRoute)?;
     finish.routed(&route);
@@ -94,31 +110,43 @@ async fn answer(
     let backends = match &route.action {
         Action::Redirect(redirect) => return redirected(context, redirect, &parts, prefix, finish),
         Action::Forward(backends) => backends,
+        Action::Fail => return Err(Refusal::NoBackend),
     };
-    let backend = backends.pick(context.worker().random()).ok_or(Refusal::NoBackend)?;
+    let cross_origin = match &route.filters.cors {
+        Some(cors) => match cors.answer(&parts) {
+            Preflight::Answer(response) => return Ok(answered(*response, finish)),
+            Preflight::Pass(fields) => Some(fields),
+        },
+        None => None,
+    };
+    let choice = backends.pick(context.worker().random()).ok_or(Refusal::NoBackend)?;
+    let backend = choice.backend.as_ref().ok_or(Refusal::NoBackend)?;
     finish.backend(backend.name());
     if backend.endpoints().is_empty() {
         return Err(Refusal::Exchange(crate::upstream::ExchangeError::NoEndpoints));
     }
     rewrite(&route.filters, &mut parts, prefix)?;
+    rewrite(&choice.filters, &mut parts, prefix)?;
 
-    let copies = mirror::begin(
-        &route.mirrors,
-        &Subject {
-            parts: &parts,
-            length,
-            size: incoming.size_hint(),
-            draw: if route.mirrors.is_empty() { 0 } else { context.worker().random() },
-            hops: target.copy_hops,
-            upgrades: upgraded.is_some(),
-            draining: context.gateway().is_draining(),
-            overloaded,
-        },
-        context.worker(),
-    );
+    let mirrored = !(route.mirrors.is_empty() && choice.mirrors.is_empty());
+    let subject = Subject {
+        parts: &parts,
+        prefix: route.filters.prefix_after(prefix),
+        length,
+        size: incoming.size_hint(),
+        client: target.client,
+        draw: if mirrored { context.worker().random() } else { 0 },
+        hops: copied(&target, &table, &parts),
+        upgrades: upgraded.is_some(),
+        draining: context.gateway().is_draining(),
+        overloaded,
+    };
+    let mut copies = mirror::begin(&route.mirrors, &subject, context.worker());
+    copies.extend(mirror::begin(&choice.mirrors, &subject, context.worker()));
     route.metrics.forwarded(context.worker().id());
     let source = ClientBody::new(incoming, finish.received(), most);
-    let body = body(context, source, length, &copies);
+    let expected = parts.headers.contains_key(EXPECT);
+    let body = body(context, source, (length, expected), &copies);
     let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
     let head = Head { upgrade: upgrade.as_ref(), ..Head::new(&parts, length) };
     let message = Message::new(backend, &head, body).map_err(Refusal::Exchange)?;
@@ -128,14 +156,24 @@ async fn answer(
         false => route.timeouts.request,
     };
     let deadline = patience.map(|time| Box::pin(tokio::time::sleep(time)));
+    let pairs: Vec<_> = copies.iter().map(|copy| copy.pair().clone()).collect();
     let exchange = pin!(exchange(context.worker(), backend, message, Some(&head), &policy));
     let (exchanged, deadline) = race(exchange, (copies, &route, finish.facts()), context, deadline).await?;
     let Exchanged { response, endpoint, tunnel } = exchanged;
     finish.answered(endpoint);
+    for pair in pairs {
+        pair.answered(Lane::Primary, response.status(), context.worker().id());
+    }
 
     let (mut parts, body) = response.into_parts();
     sanitize::outbound(&mut parts, trust);
+    // What an endpoint speaks is its hop's: an answer of HTTP/1.0 must not end the client's connection.
+    parts.version = Version::HTTP_11;
+    choice.filters.response_headers.apply(&mut parts.headers);
     route.filters.response_headers.apply(&mut parts.headers);
+    if let Some(fields) = cross_origin {
+        fields.apply(&mut parts.headers);
+    }
     if let (Some(asked), Some(through)) = (upgraded, tunnel) {
         tunnel::splice(context, asked, through, &mut parts.headers);
     }
@@ -144,22 +182,11 @@ async fn answer(
     Ok((parts, Content::Upstream(body), deadline))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn output<A, B, R>(_: impl Fn(A, B) -> R) -> usize {
-        size_of::<R>()
-    }
-
-    /// Futures are moved whole when they are made and spawned: each kilobyte costs about 30 ns.
-    #[test]
-    fn futures_stay_small() {
-        let request = output(handle);
-        let copy = output::<Copy, &'static Arc<crate::worker::Worker>, _>(Copy::deliver);
-        assert!(request <= 3072, "a request's future takes {request} bytes");
-        assert!(copy <= 1536, "a copy's future takes {copy} bytes");
-    }
+/// How many gateways have copied the request: by the word of trusted hops, or because it is a copy of
+/// our own that came back.
+fn copied(target: &Target, table: &RoutingTable, parts: &request::Parts) -> Option<u32> {
+    let returned = || (target.copy_token && table.guard().knows(&parts.headers)).then_some(1);
+    target.copy_hops.or_else(returned)
 }
 
 /// How the body ends, as the client's head says: what is said of it upstream is the same.
@@ -173,19 +200,22 @@ fn length(parts: &request::Parts, incoming: &Incoming) -> Length {
     }
 }
 
+/// `None` when no part of the listener takes requests for that host.
 fn view<'request>(
     context: &Context,
+    table: &RoutingTable,
     parts: &'request request::Parts,
     target: &'request Target,
-) -> RequestView<'request> {
-    RequestView {
-        listener: context.listener().id.0,
-        host: target.authority.as_ref().map_or("", Authority::host),
+) -> Option<RequestView<'request>> {
+    let host = target.authority.as_ref().map_or("", Authority::host);
+    Some(RequestView {
+        listener: table.section(context.listener().id, host)?.0,
+        host,
         path: parts.uri.path(),
         query: parts.uri.query(),
         method: &parts.method,
         headers: &parts.headers,
-    }
+    })
 }
 
 /// Applies the route's edits to what goes upstream.
@@ -230,16 +260,26 @@ fn redirected(
     Ok((response.into_parts().0, Content::Own(bytes::Bytes::new()), None))
 }
 
+fn answered(response: Response<()>, finish: &mut Finish) -> Answer {
+    finish.replied(response.status(), DIRECT);
+    (response.into_parts().0, Content::Own(bytes::Bytes::new()), None)
+}
+
 /// The body as the primary pulls it, and through it the copies.
-fn body(context: &Context, source: ClientBody, length: Length, copies: &[Copy]) -> RequestBody {
+fn body(
+    context: &Context,
+    source: ClientBody,
+    (length, expected): (Length, bool),
+    copies: &[Copy],
+) -> RequestBody {
     if matches!(length, Length::None | Length::Exact(0)) {
         return None;
     }
     let readers: Vec<_> = copies.iter().filter_map(|copy| copy.reader().cloned()).collect();
     let worker = context.worker().clone();
     Some(match readers.is_empty() {
-        true => Box::pin(Drained::new(source, worker)),
-        false => Box::pin(Drained::new(Tee::new(source, readers), worker)),
+        true => Box::pin(Drained::new(source, worker, expected)),
+        false => Box::pin(Drained::new(Tee::new(source, readers), worker, expected)),
     })
 }
 
@@ -266,4 +306,22 @@ async fn race(
     })
     .await?;
     Ok((exchanged, deadline))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output<A, B, R>(_: impl Fn(A, B) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    /// Futures are moved whole when they are made and spawned: each kilobyte costs about 30 ns.
+    #[test]
+    fn futures_stay_small() {
+        let request = output(handle);
+        let copy = output::<Copy, &'static Arc<crate::worker::Worker>, _>(Copy::deliver);
+        assert!(request <= 3072, "a request's future takes {request} bytes");
+        assert!(copy <= 1600, "a copy's future takes {copy} bytes");
+    }
 }

@@ -63,6 +63,8 @@ pub struct Target {
     pub upgrade: Option<HeaderValue>,
     /// Gateways that have copied it already, when it is a copy. The marker stays in the head then.
     pub copy_hops: Option<u32>,
+    /// Whether it has a token by which a gateway knows copies of its own again, whoever says so.
+    pub copy_token: bool,
     /// The client: the connection's other end, or whom the trusted hops say they talk to.
     pub client: IpAddr,
 }
@@ -219,7 +221,7 @@ pub fn inbound(
     if let Some(via) = &settings.via {
         via.append(parts.version, &mut parts.headers);
     }
-    Ok(Target { form, authority, upgrade, copy_hops, client })
+    Ok(Target { form, authority, upgrade, copy_hops, copy_token: survey.copy_token, client })
 }
 
 /// Makes a backend's head fit to go on to a client: hop-by-hop fields are removed, but for those of a

@@ -26,6 +26,19 @@ pub struct Filters {
     pub host: Option<HeaderValue>,
     /// A new path.
     pub path: Option<PathRewrite>,
+    /// Who may ask from other origins.
+    pub cors: Option<std::sync::Arc<super::cors::Cors>>,
+}
+
+impl Filters {
+    /// How long the part of the path is afterwards that was `prefix` bytes before.
+    pub fn prefix_after(&self, prefix: usize) -> usize {
+        match &self.path {
+            None => prefix,
+            Some(PathRewrite::Prefix(new)) => new.trim_end_matches('/').len(),
+            Some(PathRewrite::Full(new)) => new.len(),
+        }
+    }
 }
 
 /// Header edits, applied in this order: remove, set, add.

@@ -3,9 +3,10 @@
 //! Owns the vocabulary of conditions and what each single one means; which of several routes wins is
 //! `index`'s business. The configuration's compiler and the Gateway API translation build these.
 
-use http::{HeaderName, Method};
+use http::{HeaderName, Method, request};
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::query;
 use crate::limits;
 
 /// A host, or a wildcard for the hosts below one (`*.example.com` matches `a.b.example.com`, and
@@ -52,6 +53,34 @@ pub enum ValueMatch {
     Regex(Pattern),
     /// There is one.
     Present,
+}
+
+impl RouteMatch {
+    /// Whether all of it holds for a request. Routes are found by their index; this is for single
+    /// conditions, and means the same.
+    pub fn holds(&self, request: &request::Parts) -> bool {
+        self.path.as_ref().is_none_or(|path| path.holds(request.uri.path()))
+            && self.method.as_ref().is_none_or(|method| *method == request.method)
+            && self.headers.iter().all(|(name, value)| {
+                request.headers.get_all(name).iter().any(|field| value.holds(field.as_bytes()))
+            })
+            && self.query.iter().all(|(name, value)| {
+                let found = request.uri.query().and_then(|query| query::first(query, name));
+                found.is_some_and(|found| value.holds(&found.decoded()))
+            })
+    }
+}
+
+impl PathMatch {
+    fn holds(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == exact,
+            Self::Prefix(prefix) => path
+                .strip_prefix(prefix.trim_end_matches('/'))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            Self::Regex(pattern) => pattern.matches(path),
+        }
+    }
 }
 
 impl ValueMatch {
@@ -132,6 +161,35 @@ mod tests {
             assert_eq!(Pattern::new(expression).unwrap().matches(text), expected, "{expression} on {text:?}");
         }
         assert!(Pattern::new(r"\xff.").unwrap().matches_bytes(b"\xff\xfe"), "bytes beyond UTF-8");
+    }
+
+    #[test]
+    fn single_conditions_hold_as_those_of_routes_do() {
+        let request = |target: &str| http::Request::get(target).header("x-a", "1").header("x-a", "2");
+        let parts = |target: &str| request(target).body(()).unwrap().into_parts().0;
+        let path = |path| RouteMatch { path: Some(path), ..RouteMatch::default() };
+        for (condition, target, expected) in [
+            (path(PathMatch::Prefix("/a".into())), "/a", true),
+            (path(PathMatch::Prefix("/a/".into())), "/a/b", true),
+            (path(PathMatch::Prefix("/a".into())), "/ab", false),
+            (path(PathMatch::Prefix("/".into())), "/x", true),
+            (path(PathMatch::Exact("/a".into())), "/a?v=1", true),
+            (path(PathMatch::Exact("/a".into())), "/a/", false),
+            (path(PathMatch::Regex(Pattern::new("/[0-9]+").unwrap())), "/12", true),
+            (path(PathMatch::Regex(Pattern::new("/[0-9]+").unwrap())), "/12x", false),
+        ] {
+            assert_eq!(condition.holds(&parts(target)), expected, "{condition:?} on {target}");
+        }
+        let all = RouteMatch {
+            path: None,
+            method: Some(Method::GET),
+            headers: vec![(HeaderName::from_static("x-a"), ValueMatch::Exact("2".into()))],
+            query: vec![("v".into(), ValueMatch::Exact("a b".into()))],
+        };
+        assert!(all.holds(&parts("/?v=a+b")));
+        assert!(!all.holds(&parts("/?v=a")) && !all.holds(&parts("/")));
+        let other = RouteMatch { method: Some(Method::POST), ..RouteMatch::default() };
+        assert!(!other.holds(&parts("/")));
     }
 
     #[test]

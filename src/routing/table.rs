@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::filter::{Filters, Redirect};
 use super::index::{Found, RequestView, RouteIndex, Rule};
+use super::sections::Sections;
 use crate::mirror::Mirror;
 use crate::mirror::budget::Budget;
+use crate::mirror::loop_guard::LoopGuard;
 use crate::plan::{BackendSpec, ClientLimits, MirrorPlan, Plan, RouteAction, RoutePlan, Timeouts};
 use crate::proxy::rate::RateLimiter;
 use crate::proxy::sanitize::{TrustSettings, Via};
@@ -18,8 +20,10 @@ use crate::upstream::registry::{BackendRef, Registry};
 pub struct RoutingTable {
     routes: Vec<Arc<Route>>,
     index: RouteIndex,
+    sections: Sections,
     trust: TrustSettings,
     limits: ClientLimits,
+    guard: LoopGuard,
 }
 
 /// A route, ready to be used.
@@ -48,22 +52,40 @@ pub enum Action {
     Forward(Backends),
     /// Answered with a redirect.
     Redirect(Redirect),
+    /// Answered 500.
+    Fail,
 }
 
 /// Backends that share a route's traffic by weight.
 pub struct Backends {
-    choices: Vec<(BackendRef, u32)>,
+    choices: Vec<Choice>,
     total: u64,
+}
+
+/// A backend that takes a share.
+pub struct Choice {
+    /// `None` could not be resolved: its share is answered 500.
+    pub backend: Option<BackendRef>,
+    /// Its share.
+    pub weight: u32,
+    /// Edits of what goes there, after the route's.
+    pub filters: Filters,
+    /// Who gets copies of what goes there.
+    pub mirrors: Vec<Arc<Mirror>>,
 }
 
 /// Makes tables of plans, and carries over from one to the next what must outlive a reload.
 pub struct Builder {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    budgets: Mutex<HashMap<(Arc<str>, Arc<str>), Weak<Budget>>>,
+    budgets: Mutex<HashMap<BudgetKey, Weak<Budget>>>,
     rates: Mutex<HashMap<Arc<str>, Weak<RateLimiter>>>,
+    guard: LoopGuard,
     listeners: Mutex<HashMap<Arc<str>, ListenerId>>,
 }
+
+/// Route, backend, and which of the route's mirrors to that backend it is.
+type BudgetKey = (Arc<str>, Arc<str>, usize);
 
 /// A listener's number: the same for the same name for as long as the process runs, so that
 /// connections survive a reload.
@@ -75,6 +97,11 @@ impl RoutingTable {
     pub fn find(&self, request: &RequestView<'_>) -> Option<(&Arc<Route>, usize)> {
         let Found { rule, prefix } = self.index.find(request)?;
         self.routes.get(rule).map(|route| (route, prefix))
+    }
+
+    /// The part of `listener` that takes requests for `host`; `None` when none does.
+    pub fn section(&self, listener: ListenerId, host: &str) -> Option<ListenerId> {
+        self.sections.find(listener, host)
     }
 
     /// All routes, in order.
@@ -92,12 +119,20 @@ impl RoutingTable {
         &self.limits
     }
 
+    /// Knows copies that came back here.
+    pub fn guard(&self) -> &LoopGuard {
+        &self.guard
+    }
+
     /// Calls `visit` with every backend that a route refers to and what for: the one walk over
     /// references.
     pub fn for_each_backend(&self, mut visit: impl FnMut(&BackendRef, Lane)) {
         for route in &self.routes {
             if let Action::Forward(backends) = &route.action {
-                backends.choices.iter().for_each(|(backend, _)| visit(backend, Lane::Primary));
+                for choice in &backends.choices {
+                    choice.backend.iter().for_each(|backend| visit(backend, Lane::Primary));
+                    choice.mirrors.iter().for_each(|mirror| visit(&mirror.backend, Lane::Mirror));
+                }
             }
             route.mirrors.iter().for_each(|mirror| visit(&mirror.backend, Lane::Mirror));
         }
@@ -106,25 +141,22 @@ impl RoutingTable {
 
 impl Backends {
     /// The backend that `draw`, uniform over 64 bits, falls on. `None` when none has a weight.
-    pub fn pick(&self, draw: u64) -> Option<&BackendRef> {
-        if let [(only, weight)] = self.choices.as_slice() {
-            return (*weight > 0).then_some(only);
+    pub fn pick(&self, draw: u64) -> Option<&Choice> {
+        if let [only] = self.choices.as_slice() {
+            return (only.weight > 0).then_some(only);
         }
         let mut point = ((u128::from(draw) * u128::from(self.total)) >> 64) as u64;
-        self.choices
-            .iter()
-            .find(|(_, weight)| match point.checked_sub(u64::from(*weight)) {
-                Some(rest) => {
-                    point = rest;
-                    false
-                }
-                None => true,
-            })
-            .map(|(backend, _)| backend)
+        self.choices.iter().find(|choice| match point.checked_sub(u64::from(choice.weight)) {
+            Some(rest) => {
+                point = rest;
+                false
+            }
+            None => true,
+        })
     }
 
     /// The backends with their weights.
-    pub fn choices(&self) -> &[(BackendRef, u32)] {
+    pub fn choices(&self) -> &[Choice] {
         &self.choices
     }
 }
@@ -137,6 +169,7 @@ impl Builder {
             metrics,
             budgets: Mutex::default(),
             rates: Mutex::default(),
+            guard: LoopGuard::default(),
             listeners: Mutex::default(),
         }
     }
@@ -165,6 +198,7 @@ impl Builder {
             .collect();
         RoutingTable {
             index: RouteIndex::build(&rules),
+            sections: Sections::build(&plan.sections, |name| self.listener(name)),
             routes: plan
                 .routes
                 .iter()
@@ -175,6 +209,7 @@ impl Builder {
                 via: plan.via.as_deref().and_then(Via::new),
             },
             limits: plan.limits.clone(),
+            guard: self.guard.clone(),
         }
     }
 
@@ -185,43 +220,62 @@ impl Builder {
 
     fn route(&self, plan: &RoutePlan, specs: &HashMap<Arc<str>, &BackendSpec>, body: Option<u64>) -> Route {
         let reference = |name: &Arc<str>| specs.get(name).map(|spec| self.registry.reference(spec));
+        let of_choices = match &plan.action {
+            RouteAction::Forward(choices) => choices.as_slice(),
+            RouteAction::Redirect(_) | RouteAction::Fail => &[],
+        };
+        let every: Vec<_> =
+            plan.mirrors.iter().chain(of_choices.iter().flat_map(|choice| &choice.mirrors)).collect();
+        let mirror = |mirror: &MirrorPlan| {
+            let backend = reference(&mirror.backend)?;
+            let before = every.iter().take_while(|other| !std::ptr::eq(**other, mirror));
+            let index = before.filter(|other| other.backend == mirror.backend).count();
+            Some(Arc::new(self.mirror(plan, mirror, index, backend)))
+        };
+        let mirrors = |mirrors: &[MirrorPlan]| mirrors.iter().filter_map(mirror).collect::<Vec<_>>();
         let action = match &plan.action {
             RouteAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
+            RouteAction::Fail => Action::Fail,
             RouteAction::Forward(backends) => {
                 let choices: Vec<_> = backends
                     .iter()
-                    .filter_map(|choice| Some((reference(&choice.backend)?, choice.weight)))
+                    .map(|choice| Choice {
+                        backend: reference(&choice.backend),
+                        weight: choice.weight,
+                        filters: choice.filters.clone(),
+                        mirrors: mirrors(&choice.mirrors),
+                    })
                     .collect();
-                let total = choices.iter().map(|(_, weight)| u64::from(*weight)).sum();
+                let total = choices.iter().map(|choice| u64::from(choice.weight)).sum();
                 Action::Forward(Backends { choices, total })
             }
         };
-        let mirrors = plan
-            .mirrors
-            .iter()
-            .filter_map(|mirror| Some(Arc::new(self.mirror(plan, mirror, reference(&mirror.backend)?))))
-            .collect();
         Route {
             name: plan.name.clone(),
             action,
             filters: plan.filters.clone(),
             timeouts: plan.timeouts,
+            mirrors: mirrors(&plan.mirrors),
             max_body: plan.limits.body.or(body),
             rate: self.rate(plan),
-            mirrors,
             metrics: self.metrics.route(&plan.name),
         }
     }
 
-    fn mirror(&self, route: &RoutePlan, plan: &MirrorPlan, backend: BackendRef) -> Mirror {
+    fn mirror(&self, route: &RoutePlan, plan: &MirrorPlan, nth: usize, backend: BackendRef) -> Mirror {
         Mirror {
+            route: route.name.clone(),
             backend,
-            threshold: plan.fraction.threshold(),
+            sample_by: plan.sample_by.clone(),
             methods: plan.methods.clone(),
-            headers: plan.headers.clone(),
-            timeout: plan.timeout,
+            matches: plan.matches.clone(),
+            edits: plan.edits.clone(),
+            timeouts: plan.timeouts,
+            max_body: plan.max_body,
+            on_oversize: plan.on_oversize,
             lag: plan.lag,
-            budget: self.budget(&route.name, plan),
+            budget: self.budget(&route.name, plan, nth),
+            guard: self.guard.clone(),
         }
     }
 
@@ -241,15 +295,15 @@ impl Builder {
     }
 
     /// The budget of a mirror, shared with the table before this one.
-    fn budget(&self, route: &Arc<str>, plan: &MirrorPlan) -> Arc<Budget> {
+    fn budget(&self, route: &Arc<str>, plan: &MirrorPlan, nth: usize) -> Arc<Budget> {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (route.clone(), plan.backend.clone());
+        let key = (route.clone(), plan.backend.clone(), nth);
         if let Some(living) = budgets.get(&key).and_then(Weak::upgrade) {
-            living.set_in_flight(plan.in_flight);
+            living.configure(plan);
             return living;
         }
         budgets.retain(|_, budget| budget.strong_count() > 0);
-        let budget = Budget::new(plan.in_flight, self.metrics.mirror(route, &plan.backend));
+        let budget = Budget::new(plan, self.metrics.mirror(route, &plan.backend));
         budgets.insert(key, Arc::downgrade(&budget));
         budget
     }

@@ -17,7 +17,10 @@ use prometheus_client::registry::Registry;
 use super::metrics::{Metrics, Refusal, Reload};
 use super::page::Page;
 use super::process::ProcessFigures;
+use crate::mirror::dial::DialState;
 use crate::mirror::outcome::Outcome;
+use crate::mirror::pair::Agreement;
+use crate::proxy::deadlines::Expiry;
 use crate::shard::Lane;
 
 /// How the text is written.
@@ -81,6 +84,8 @@ impl Collector for Exposition {
         self.routes(&mut page)?;
         self.backends(&mut page)?;
         self.mirrors(&mut page)?;
+        self.comparisons(&mut page)?;
+        self.dials(&mut page)?;
         self.gateway(&mut page)?;
         process(&mut page, &ProcessFigures::read())
     }
@@ -227,7 +232,7 @@ impl Exposition {
         })?;
         page.gauge("mirrorgate_mirror_buffered_bytes", "Bytes that copies in flight pin", |family| {
             mirrors.iter().try_for_each(|((route, mirror), metrics)| {
-                let bytes = metrics.buffered_bytes.load(Ordering::Relaxed);
+                let bytes = metrics.buffered_bytes();
                 family.value(&[("route", route), ("mirror", mirror)], bytes as f64)
             })
         })?;
@@ -241,6 +246,70 @@ impl Exposition {
                 })
             },
         )
+    }
+
+    fn comparisons(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let mirrors = self.metrics.mirrors();
+        page.counter(
+            "mirrorgate_mirror_agreement",
+            "Answers of the mirror beside the primary's: the same status, or class, or neither",
+            |family| {
+                for ((route, mirror), metrics) in &mirrors {
+                    for agreement in Agreement::ALL {
+                        let labels =
+                            [("route", &**route), ("mirror", &**mirror), ("agreement", agreement.as_str())];
+                        family.count(&labels, metrics.agreement_total(agreement))?;
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        page.histogram(
+            "mirrorgate_mirror_answer_seconds",
+            "To the head of the answer, of requests that primary and mirror both answered",
+            |family| {
+                for ((route, mirror), metrics) in &mirrors {
+                    for lane in Lane::ALL {
+                        let answers = metrics.answers(lane);
+                        if answers.count > 0 {
+                            let labels =
+                                [("route", &**route), ("mirror", &**mirror), ("lane", lane.as_str())];
+                            family.distribution(&labels, &answers)?;
+                        }
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        page.counter("mirrorgate_mirror_omitted_bodies", "Copies of a head alone", |family| {
+            mirrors.iter().try_for_each(|((route, mirror), metrics)| {
+                family.count(&[("route", route), ("mirror", mirror)], metrics.omitted_bodies_total())
+            })
+        })
+    }
+
+    fn dials(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let mirrors = self.metrics.mirrors();
+        let dials = || mirrors.iter().filter_map(|(key, metrics)| Some((key, metrics.dial()?)));
+        page.gauge("mirrorgate_mirror_percent", "Requests copied while the mirror is active", |family| {
+            dials().try_for_each(|((route, mirror), dial)| {
+                family.value(&[("route", route), ("mirror", mirror)], dial.fraction.percent())
+            })
+        })?;
+        page.gauge("mirrorgate_mirror_state", "1 for the state that the mirror is in", |family| {
+            for ((route, mirror), dial) in dials() {
+                for state in DialState::WORDS {
+                    let labels = [("route", &**route), ("mirror", &**mirror), ("state", state)];
+                    family.value(&labels, f64::from(u8::from(dial.state.as_str() == state)))?;
+                }
+            }
+            Ok(())
+        })?;
+        page.counter("mirrorgate_mirror_stops", "Times that the mirror was stopped by itself", |family| {
+            mirrors.iter().try_for_each(|((route, mirror), metrics)| {
+                family.count(&[("route", route), ("mirror", mirror)], metrics.stops_total())
+            })
+        })
     }
 
     fn gateway(&self, page: &mut Page<'_, '_>) -> fmt::Result {
@@ -278,11 +347,6 @@ impl Exposition {
                 &gateway.tls_handshakes_failed,
             ),
             (
-                "mirrorgate_interim_responses_dropped",
-                "Interim responses that could not be passed on",
-                &gateway.dropped_interim,
-            ),
-            (
                 "mirrorgate_trailers_dropped",
                 "Trailer sections that could not be passed on",
                 &gateway.dropped_trailers,
@@ -294,6 +358,20 @@ impl Exposition {
         page.counter("mirrorgate_refused", "Requests and connections turned away", |family| {
             Refusal::ALL.iter().try_for_each(|reason| {
                 family.count(&[("reason", reason.as_str())], gateway.refused_total(*reason))
+            })
+        })?;
+        page.counter(
+            "mirrorgate_interim_responses_dropped",
+            "Interim responses that could not be passed on",
+            |family| family.count(&[], gateway.interim_dropped_total()),
+        )?;
+        page.counter("mirrorgate_framing_refused", "Requests refused on their raw bytes", |family| {
+            let mut seen = gateway.framing.iter().filter(|(_, count)| *count > 0);
+            seen.try_for_each(|(reason, count)| family.count(&[("reason", reason)], count))
+        })?;
+        page.counter("mirrorgate_client_deadlines", "Client connections ended by a deadline", |family| {
+            Expiry::ALL.into_iter().try_for_each(|expiry| {
+                family.count(&[("deadline", expiry.as_str())], gateway.expired_total(expiry))
             })
         })?;
         page.counter("mirrorgate_config_reloads", "Readings of the configuration", |family| {

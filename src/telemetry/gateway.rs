@@ -3,8 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::proxy::deadlines::Expiry;
+use crate::proxy::framing::refusal::{Refusal as Framing, RefusalCounts};
+use crate::worker::Worker;
 
 /// What belongs to no route.
 #[derive(Default)]
@@ -15,12 +19,13 @@ pub struct GatewayMetrics {
     pub client_connections_total: AtomicU64,
     /// Errors of `accept`.
     pub accept_errors: AtomicU64,
-    /// Interim (1xx) responses of backends that could not be passed on.
-    pub dropped_interim: AtomicU64,
     /// Trailer sections that could not be passed on.
     pub dropped_trailers: AtomicU64,
     /// Access records that were lost: the writer could not keep up, or could not write.
     pub access_log_dropped: AtomicU64,
+    /// Requests refused on their raw bytes.
+    pub framing: Arc<RefusalCounts>,
+    workers: Mutex<Vec<Arc<Worker>>>,
     /// TLS handshakes with clients that succeeded.
     pub tls_handshakes: AtomicU64,
     /// TLS handshakes with clients that failed, time-outs included.
@@ -79,6 +84,10 @@ refusals! {
     NoEndpoints = "no_endpoints",
     /// The request has come through too many gateways.
     Loop = "loop",
+    /// The body is larger than the route takes.
+    BodyTooLarge = "body_too_large",
+    /// More requests than the route takes in a time.
+    Rate = "rate",
     /// The process sheds load.
     Overload = "overload",
     /// As many connections as allowed are open.
@@ -99,7 +108,40 @@ impl GatewayMetrics {
 
     /// How many were turned away for `reason`.
     pub fn refused_total(&self, reason: Refusal) -> u64 {
-        self.refused.get(reason as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+        let counted = self.refused.get(reason as usize).map_or(0, |count| count.load(Ordering::Relaxed));
+        let too_large =
+            || [Framing::HeadBytes, Framing::HeadFields].map(|one| self.framing.of(one)).iter().sum();
+        counted
+            + match reason {
+                Refusal::HeadTooLarge => too_large(),
+                Refusal::Framing => {
+                    let too_large: u64 = too_large();
+                    self.framing.iter().map(|(_, count)| count).sum::<u64>().saturating_sub(too_large)
+                }
+                Refusal::HeadTimeout => {
+                    [Expiry::FirstByte, Expiry::Head].map(|expiry| self.expired_total(expiry)).iter().sum()
+                }
+                _ => 0,
+            }
+    }
+
+    /// Adds what `worker` counts from now on.
+    pub fn watch(&self, worker: Arc<Worker>) {
+        self.workers().push(worker);
+    }
+
+    /// Client connections that were ended since this deadline passed.
+    pub fn expired_total(&self, expiry: Expiry) -> u64 {
+        self.workers().iter().map(|worker| worker.deadlines().expired(expiry)).sum()
+    }
+
+    /// Interim (1xx) responses of backends that could not be passed on.
+    pub fn interim_dropped_total(&self) -> u64 {
+        self.workers().iter().map(|worker| worker.interim_dropped()).sum()
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Vec<Arc<Worker>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `listener` shows clients now, and until when each certificate is valid.

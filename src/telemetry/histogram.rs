@@ -90,6 +90,26 @@ impl Distribution {
     }
 }
 
+impl Distribution {
+    /// Seconds within which `share` (0 to 1) of them lie; within a bucket they are taken to lie evenly.
+    /// What lies above the last bound is taken for it.
+    pub(super) fn quantile(&self, share: f64) -> f64 {
+        let wanted = share * self.count as f64;
+        let (mut below, mut lower) = (0.0, 0.0);
+        for &(upper, count) in &self.buckets {
+            let through = below + count as f64;
+            if upper.is_infinite() {
+                break;
+            }
+            if count > 0 && through >= wanted {
+                return lower + (upper - lower) * ((wanted - below) / count as f64).clamp(0.0, 1.0);
+            }
+            (below, lower) = (through, upper);
+        }
+        lower
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -109,5 +129,20 @@ mod tests {
         assert_eq!(total.buckets[1], (0.00025, 1));
         assert_eq!(total.buckets[BUCKETS - 1], (f64::INFINITY, 1));
         assert!((total.sum - 61.000_200_001).abs() < 1e-9);
+    }
+
+    #[test]
+    fn quantiles_lie_within_their_bucket() {
+        let shard = Histogram::default();
+        for _ in 0..90 {
+            shard.observe(Duration::from_micros(400));
+        }
+        for _ in 0..10 {
+            shard.observe(Duration::from_secs(100));
+        }
+        let total = Distribution::of([&shard].into_iter());
+        assert!((0.000_25..=0.000_5).contains(&total.quantile(0.5)));
+        assert!((total.quantile(0.9) - 0.000_5).abs() < 1e-9);
+        assert!((total.quantile(0.99) - 60.0).abs() < 1e-9, "above all bounds");
     }
 }

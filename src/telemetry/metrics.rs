@@ -7,7 +7,7 @@
 //! on each of 4 workers.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -17,7 +17,10 @@ pub use super::gateway::{GatewayMetrics, Refusal, Reload};
 use super::handles::Handles;
 use super::histogram::{Distribution, Histogram};
 use crate::limits;
+use crate::memory::Account;
+use crate::mirror::dial::DialView;
 use crate::mirror::outcome::Outcome;
+use crate::mirror::pair::Agreement;
 use crate::proxy::grpc;
 use crate::shard::{Lane, Sharded, WorkerId};
 
@@ -75,14 +78,20 @@ struct BackendShard {
 pub struct MirrorMetrics {
     /// Copies that were begun and have no outcome yet.
     pub in_flight: AtomicUsize,
-    /// Bytes that these copies pin.
-    pub buffered_bytes: AtomicUsize,
     shards: Apart<Sharded<MirrorShard>>,
+    dial: Mutex<Option<DialView>>,
+    stops: AtomicU64,
 }
 
 struct MirrorShard {
     offered: AtomicU64,
     outcomes: [AtomicU64; Outcome::COUNT],
+    agreements: [AtomicU64; Agreement::ALL.len()],
+    /// By lane, of requests that both answered.
+    answers: [Histogram; 2],
+    omitted_bodies: AtomicU64,
+    /// What the copies of this worker pin.
+    buffered: OnceLock<Arc<Account>>,
 }
 
 /// Keeps what all workers read off the cache line of what all workers write.
@@ -91,7 +100,14 @@ struct Apart<T>(T);
 
 impl Default for MirrorShard {
     fn default() -> Self {
-        Self { offered: AtomicU64::new(0), outcomes: [const { AtomicU64::new(0) }; Outcome::COUNT] }
+        Self {
+            offered: AtomicU64::new(0),
+            outcomes: [const { AtomicU64::new(0) }; Outcome::COUNT],
+            agreements: [const { AtomicU64::new(0) }; Agreement::ALL.len()],
+            answers: [Histogram::default(), Histogram::default()],
+            omitted_bodies: AtomicU64::new(0),
+            buffered: OnceLock::new(),
+        }
     }
 }
 
@@ -131,8 +147,9 @@ impl Metrics {
     pub fn mirror(&self, route: &Arc<str>, backend: &Arc<str>) -> Arc<MirrorMetrics> {
         self.mirrors.living_or((route.clone(), backend.clone()), || MirrorMetrics {
             in_flight: AtomicUsize::new(0),
-            buffered_bytes: AtomicUsize::new(0),
             shards: Apart(Sharded::new(self.workers)),
+            dial: Mutex::new(None),
+            stops: AtomicU64::new(0),
         })
     }
 
@@ -294,6 +311,76 @@ impl MirrorMetrics {
         if let Some(count) = self.shards.0.of(worker).outcomes.get(outcome.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Primary and copy have both been answered: how alike, and after how long, by lane.
+    pub fn compared(&self, worker: WorkerId, agreement: Agreement, times: [Duration; 2]) {
+        let shard = self.shards.0.of(worker);
+        if let Some(count) = shard.agreements.get(agreement.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        shard.answers.iter().zip(times).for_each(|(answers, time)| answers.observe(time));
+    }
+
+    /// A copy was made of a request's head alone, for the size of its body.
+    pub fn omitted_body(&self, worker: WorkerId) {
+        self.shards.0.of(worker).omitted_bodies.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Where what copies of `worker` pin is booked, within what all its copies may pin.
+    pub fn account(&self, worker: WorkerId, all: &Arc<Account>) -> &Arc<Account> {
+        self.shards.0.of(worker).buffered.get_or_init(|| Account::within(all, usize::MAX))
+    }
+
+    /// The dial was turned.
+    pub fn dialled(&self, view: &DialView) {
+        *self.dial.lock().unwrap_or_else(PoisonError::into_inner) = Some(view.clone());
+    }
+
+    /// The mirror was stopped by itself.
+    pub fn stopped(&self) {
+        self.stops.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Times that the mirror was stopped by itself.
+    pub fn stops_total(&self) -> u64 {
+        self.stops.load(Ordering::Relaxed)
+    }
+
+    /// The dial as it was last turned.
+    pub fn dial(&self) -> Option<DialView> {
+        self.dial.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Bytes that copies in flight pin.
+    pub fn buffered_bytes(&self) -> usize {
+        self.shards.0.iter().filter_map(|shard| shard.buffered.get()).map(|account| account.used()).sum()
+    }
+
+    /// Answers of primary and copy that agreed so.
+    pub fn agreement_total(&self, agreement: Agreement) -> u64 {
+        sum(self.shards.0.iter().filter_map(|shard| shard.agreements.get(agreement.index())))
+    }
+
+    /// Copies that were answered 5xx where the primary did not answer so.
+    pub fn worse_total(&self) -> u64 {
+        self.agreement_total(Agreement::MirrorFailed)
+    }
+
+    /// Copies of a head alone.
+    pub fn omitted_bodies_total(&self) -> u64 {
+        sum(self.shards.0.iter().map(|shard| &shard.omitted_bodies))
+    }
+
+    /// Seconds within which these shares (0 to 1) of the requests that both answered were answered in
+    /// `lane`, and how many there were; `None` if there were none.
+    pub fn answer_quantiles<const N: usize>(&self, lane: Lane, shares: [f64; N]) -> Option<([f64; N], u64)> {
+        let answers = self.answers(lane);
+        (answers.count > 0).then(|| (shares.map(|share| answers.quantile(share)), answers.count))
+    }
+
+    pub(super) fn answers(&self, lane: Lane) -> Distribution {
+        Distribution::of(self.shards.0.iter().filter_map(|shard| shard.answers.get(lane.index())))
     }
 
     /// Requests offered.

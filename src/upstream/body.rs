@@ -27,6 +27,9 @@ pub enum BodyError {
     /// The client went away.
     #[error("the client went away")]
     ClientGone,
+    /// What the client sends breaks the framing that it announced.
+    #[error("malformed request body")]
+    Malformed,
     /// It is longer than its route takes.
     #[error("the request's body is too large")]
     TooLarge,

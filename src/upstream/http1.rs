@@ -11,6 +11,7 @@ pub mod upload;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +24,7 @@ use self::head::{Length, NotHttp, ResponseHead, read_response};
 use self::upload::{Upload, UploadError};
 use super::body::{BodyError, RequestBody, ResponseError};
 use super::message::Head;
+use super::patience::Progress;
 use super::pool::Lease;
 use super::stream::Stream;
 use crate::limits;
@@ -64,6 +66,11 @@ impl Exchange {
         })
     }
 
+    /// Tells `progress` of each step of the body.
+    pub fn tell(&mut self, progress: Option<Arc<Progress>>) {
+        self.upload.tell(progress);
+    }
+
     /// The request's method.
     pub fn method(&self) -> &Method {
         &self.method
@@ -83,15 +90,29 @@ impl Exchange {
     /// Sends the request and waits for the head of the final response. The body may still be on its
     /// way out then; polling the response's body goes on with it.
     pub async fn head(&mut self) -> Result<ResponseHead, Failure> {
-        let mut interim = 0;
+        let mut responses = 0;
         loop {
             let head = poll_fn(|context| self.poll_head(context)).await?;
-            if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-                interim += 1;
-                if interim > limits::INTERIM_RESPONSES {
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                // The connection is no longer HTTP's, so there is no end at which to give it back.
+                return if self.upload.asks_to_upgrade() {
+                    Ok(head)
+                } else {
+                    Err(Failure::Protocol(NotHttp::Upgrade))
+                };
+            }
+            if head.status.is_informational() {
+                responses += 1;
+                if responses > limits::INTERIM_RESPONSES {
                     return Err(Failure::Protocol(NotHttp::Interim));
                 }
-                self.upload.proceed();
+                if head.status == StatusCode::CONTINUE {
+                    self.upload.proceed();
+                } else if self.fields
+                    && let Some((lease, _)) = &self.connection
+                {
+                    lease.worker().dropped_interim();
+                }
                 continue;
             }
             self.decoder = Decoder::new(head.length);
@@ -229,6 +250,12 @@ impl Exchange {
             if reusable {
                 lease.give_back(stream);
             }
+            return;
+        }
+        if self.upload.is_held() {
+            // The body was never asked for: taking it now would ask the client for it after the
+            // response, and take its next request for the body (RFC 9110, 10.1.1).
+            self.upload.abandon();
             return;
         }
         let mut rest = Rest { upload: std::mem::replace(&mut self.upload, Upload::done()), stream };

@@ -14,7 +14,9 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::body::{BodyError, Chunk, RequestBody, ResponseError};
+use super::http1::head::Length;
 use super::message::Head;
+use super::patience::Progress;
 use super::pool::Lease;
 use super::stream::Stream;
 use crate::limits;
@@ -29,7 +31,10 @@ pub struct Connection {
 }
 
 /// A request's body as hyper takes it.
-pub struct OutgoingBody(RequestBody);
+pub struct OutgoingBody {
+    body: RequestBody,
+    progress: Option<Arc<Progress>>,
+}
 
 /// A response's body; the stream counts as in flight until it is dropped.
 pub struct ResponseBody {
@@ -113,7 +118,7 @@ pub fn request(
     let authority = host.map_or(&b"localhost"[..], HeaderValue::as_bytes);
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build()?;
-    let mut request = Request::new(OutgoingBody(body));
+    let mut request = Request::new(OutgoingBody { body, progress: None });
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_2;
@@ -121,11 +126,14 @@ pub fn request(
     for connection_specific in [http::header::HOST, http::header::TRANSFER_ENCODING, http::header::EXPECT] {
         request.headers_mut().remove(connection_specific);
     }
-    if let Some(name) = head.without {
-        request.headers_mut().remove(name);
+    if let Length::Exact(bytes) = head.length {
+        request.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(bytes));
     }
-    if let Some((name, value)) = head.extra {
-        request.headers_mut().insert(name, value.clone());
+    for name in head.without {
+        request.headers_mut().remove(*name);
+    }
+    for (name, value) in head.extra {
+        request.headers_mut().try_append(*name, value.clone())?;
     }
     Ok(request)
 }
@@ -146,9 +154,14 @@ pub fn is_unprocessed(error: &hyper::Error) -> bool {
 }
 
 impl OutgoingBody {
-    /// `body` as hyper takes it.
-    pub fn new(body: RequestBody) -> Self {
-        Self(body)
+    /// Gives it the body that it was made without.
+    pub fn set(&mut self, body: RequestBody) {
+        self.body = body;
+    }
+
+    /// Tells `progress` of each step.
+    pub fn tell(&mut self, progress: Option<Arc<Progress>>) {
+        self.progress = progress;
     }
 }
 
@@ -160,18 +173,21 @@ impl Body for OutgoingBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
-        match &mut self.get_mut().0 {
-            Some(body) => body.as_mut().poll_frame(context),
-            None => Poll::Ready(None),
+        let this = self.get_mut();
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        let frame = body.as_mut().poll_frame(context);
+        if let Some(progress) = &this.progress {
+            progress.step(frame.is_ready());
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|body| body.is_end_stream())
+        self.body.as_ref().is_none_or(|body| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |body| body.size_hint())
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), |body| body.size_hint())
     }
 }
 

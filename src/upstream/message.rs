@@ -1,5 +1,7 @@
 //! A request in the form that a backend's protocol takes, made once and sent as often as need be.
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue, Method, request};
 
 use super::ExchangeError;
@@ -8,6 +10,7 @@ use super::body::RequestBody;
 use super::http1::Exchange;
 use super::http1::head::Length;
 use super::http2;
+use super::patience::Progress;
 use crate::plan::Protocol;
 
 /// What is written before a request's body.
@@ -19,10 +22,10 @@ pub struct Head<'request> {
     pub length: Length,
     /// The protocol that the client asks to switch to.
     pub upgrade: Option<&'request HeaderValue>,
-    /// A field to be written beside those of `parts`, so that nobody need change those.
-    pub extra: Option<(&'request HeaderName, &'request HeaderValue)>,
-    /// A field of `parts` to be left out.
-    pub without: Option<&'request HeaderName>,
+    /// Fields to be written beside those of `parts`, so that nobody need change those.
+    pub extra: &'request [(&'request HeaderName, HeaderValue)],
+    /// Fields of `parts` to be left out.
+    pub without: &'request [&'request HeaderName],
 }
 
 /// A request in the form that a backend's protocol takes.
@@ -45,7 +48,7 @@ pub struct Either {
 impl<'request> Head<'request> {
     /// The head of `parts` as it is, with a body of `length`.
     pub fn new(parts: &'request request::Parts, length: Length) -> Self {
-        Self { parts, length, upgrade: None, extra: None, without: None }
+        Self { parts, length, upgrade: None, extra: &[], without: &[] }
     }
 
     /// Whether the same request may be sent once more although the first may have had an effect
@@ -79,6 +82,18 @@ impl Message {
         })
     }
 
+    /// Tells `progress` of each step of the body.
+    pub fn tell(&mut self, progress: Option<Arc<Progress>>) {
+        match self {
+            Self::Http1(exchange) => exchange.tell(progress),
+            Self::Http2(request) => request.body_mut().tell(progress),
+            Self::Either(forms) => {
+                forms.http1.tell(progress.clone());
+                forms.http2.body_mut().tell(progress);
+            }
+        }
+    }
+
     /// Its method.
     pub fn method(&self) -> &Method {
         match self {
@@ -91,16 +106,16 @@ impl Message {
 
 impl Either {
     /// For an endpoint of HTTP/1.
-    pub fn http1(self: Box<Self>) -> Box<Exchange> {
-        let Self { mut http1, body, .. } = *self;
+    pub fn http1(self) -> Box<Exchange> {
+        let Self { mut http1, body, .. } = self;
         http1.set_body(body);
         http1
     }
 
     /// For an endpoint of HTTP/2.
-    pub fn http2(self: Box<Self>) -> Box<http::Request<http2::OutgoingBody>> {
-        let Self { mut http2, body, .. } = *self;
-        *http2.body_mut() = http2::OutgoingBody::new(body);
+    pub fn http2(self) -> Box<http::Request<http2::OutgoingBody>> {
+        let Self { mut http2, body, .. } = self;
+        http2.body_mut().set(body);
         http2
     }
 }

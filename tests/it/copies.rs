@@ -158,10 +158,13 @@ async fn a_mirror_that_stops_reading_midway_is_shown_a_broken_copy() {
     let primary = Upstream::saying("p").await;
     let go = std::sync::Arc::new(tokio::sync::Notify::new());
     let release = go.clone();
+    let seen = std::sync::Arc::new(tokio::sync::Notify::new());
+    let begun = seen.clone();
     let mirror = Upstream::script(move |mut served| {
-        let go = go.clone();
+        let (go, seen) = (go.clone(), seen.clone());
         async move {
             let Some(head) = served.wire.head().await else { return };
+            seen.notify_one();
             go.notified().await;
             let request = served.wire.body_of(head, false).await;
             served.remember(&request);
@@ -181,7 +184,10 @@ async fn a_mirror_that_stops_reading_midway_is_shown_a_broken_copy() {
             None => request.extend_from_slice(&body),
             Some(size) => request.extend(chunked(&body, size, "")),
         }
-        assert!(within("the upload", client.push(&request)).await);
+        // Cut before it had a connection, a copy would show nothing at all.
+        client.send(&request[..1000]).await;
+        within("the copy's head", begun.notified()).await;
+        assert!(within("the upload", client.push(&request[1000..])).await);
         assert_eq!(client.response().await.text(), "p");
         gateway.outcome("cut_lag", 1).await;
         release.notify_one();

@@ -1,6 +1,8 @@
 //! What of a request reaches the primary and its copies, and what of a response the client.
 
-use crate::harness::{End, Upstream, chunked, gateway};
+use std::time::Duration;
+
+use crate::harness::{End, Upstream, chunked, eventually, gateway, within};
 
 fn to(primary: &Upstream, mirror: &Upstream) -> String {
     format!("routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]", primary.address, mirror.address)
@@ -28,9 +30,9 @@ async fn a_get_reaches_primary_and_mirror_alike() {
         ["1", "2"]
     );
     assert_eq!(request.field("content-length").or(request.field("transfer-encoding")), None);
-    // Alike, but for the marker of a copy.
-    let marker = copy.fields.iter().position(|(name, value)| name == "x-mirrorgate-copy" && value == "1");
-    copy.fields.remove(marker.expect("the marker"));
+    // Alike, but for the marks of a copy.
+    assert_eq!(copy.field("x-mirrorgate-copy"), Some("1"));
+    copy.fields.retain(|(name, _)| !name.starts_with("x-mirrorgate-"));
     assert_eq!(request, copy);
     gateway.outcome("delivered", 1).await;
     gateway.settled().await;
@@ -211,8 +213,11 @@ async fn a_response_that_stops_midway_does_not_look_complete() {
         })
         .await;
         let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", upstream.address)).await;
-        let response = gateway.get("/").await;
-        assert_eq!((response.status(), response.end), (200, End::Cut), "{head}");
+        let mut client = gateway.connect().await;
+        client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await;
+        // Broken off before its head had left, or after.
+        let response = client.response_to("GET").await;
+        assert!(response.is_none_or(|response| response.end == End::Cut), "{head}");
     }
 }
 
@@ -290,6 +295,40 @@ async fn an_upgrade_joins_the_two_connections_and_is_not_copied() {
     gateway.settled().await;
 }
 
+/// A tunnel is a connection like any other: it counts, and a drain waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_waits_for_tunnels() {
+    let upstream = Upstream::script(|mut served| async move {
+        let Some(_) = served.wire.head().await else { return };
+        served
+            .wire
+            .send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+            .await;
+        while served.wire.more().await {
+            let all = served.wire.take(served.wire.unread().len());
+            served.wire.send(all).await;
+        }
+    })
+    .await;
+    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", upstream.address)).await;
+    let mut client = gateway.connect().await;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    assert_eq!(client.response_to("GET").await.unwrap().status(), 101);
+    gateway.counts("mirrorgate_client_connections", &[], 1.0).await;
+    let address = gateway.address;
+    let drained = tokio::spawn(gateway.drain(Duration::ZERO));
+    let closed = || std::net::TcpStream::connect(address).is_err();
+    eventually("nobody is let in any more", closed).await;
+    client.send("still here").await;
+    while client.unread() != b"still here" {
+        assert!(client.more().await, "the tunnel was cut");
+    }
+    assert!(!drained.is_finished());
+    client.finish().await;
+    client.closed().await;
+    assert!(within("the end of the drain", drained).await.unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn interim_responses_are_read_over_and_counted() {
     let upstream = Upstream::answering(|_| {
@@ -349,4 +388,49 @@ async fn filters_edit_what_both_get_and_what_the_client_gets() {
     assert_eq!((moved.status(), moved.field("location")), (308, Some("https://else.test/there/x?q")));
     gateway.settled().await;
     assert_eq!(gateway.sum("mirrorgate_route_forwarded_total", &[]), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_length_beside_chunks_does_not_go_on() {
+    let upstream = Upstream::answering(|_| {
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+            .into()
+    })
+    .await;
+    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", upstream.address)).await;
+    for connections in 1..=2 {
+        let response = gateway.get("/").await;
+        assert_eq!((response.text().as_str(), response.end), ("hi", End::Complete));
+        // Who frames so may mean something else by it: its connection is not used again.
+        assert_eq!(upstream.connections(), connections);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_nobody_asked_for_is_502() {
+    let upstream = Upstream::answering(|_| {
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n".into()
+    })
+    .await;
+    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", upstream.address)).await;
+    assert_eq!(gateway.get("/").await.status(), 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forwarding_fields_say_who_asks() {
+    let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
+    let gateway = gateway(&format!("via: gate\n{}", to(&primary, &mirror))).await;
+    let claims = "x-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: https\r\nx-request-id: mine\r\n";
+    gateway.ask(format!("GET / HTTP/1.1\r\nhost: shop.test\r\n{claims}\r\n")).await;
+    for side in [&primary, &mirror] {
+        let got = side.received(1).await.remove(0);
+        assert!(got.field("x-forwarded-for").is_some_and(|value| value.ends_with("127.0.0.1")), "{got:?}");
+        assert_eq!(
+            (got.field("x-forwarded-proto"), got.field("x-forwarded-host")),
+            (Some("http"), Some("shop.test"))
+        );
+        assert_eq!(got.field("via"), Some("1.1 gate"));
+    }
+    let id = |upstream: &Upstream| upstream.requests()[0].field("x-request-id").map(ToString::to_string);
+    assert!(id(&primary).is_some() && id(&primary) == id(&mirror));
 }

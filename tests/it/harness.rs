@@ -2,6 +2,7 @@
 //! says, and a client that writes raw bytes. Nothing here knows how the gateway works inside; what a
 //! test waits for is an event on a socket, or a metric.
 
+pub mod frames;
 mod gateway;
 mod http2;
 mod upstream;

@@ -197,3 +197,123 @@ async fn a_request_during_a_drain_is_not_copied() {
     assert_eq!(held[0].1.outcome_total(mirrorgate::mirror::outcome::Outcome::SkippedDraining), 1);
     assert_eq!(mirror.connections(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_that_outlive_the_drain_are_cut() {
+    let primary = Upstream::saying("p").await;
+    let mirror = Upstream::script(|mut served| async move {
+        served.request().await;
+        served.hang().await;
+    })
+    .await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
+    assert_eq!(gateway.get("/").await.text(), "p");
+    mirror.received(1).await;
+    let data_plane = gateway.running().gateway().clone();
+    data_plane.drain();
+    data_plane.stop(Duration::from_secs(5), Duration::ZERO);
+    gateway.outcome("cut_draining", 1).await;
+    gateway.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_has_a_record_of_each_request_and_of_each_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let (primary, mirror, nobody) =
+        (Upstream::saying("p").await, Upstream::saying("m").await, Upstream::nobody().await);
+    let silent = Upstream::script(|mut served| async move {
+        served.request().await;
+        served.hang().await;
+    })
+    .await;
+    let gateway = gateway(&format!(
+        "access_log: {{ file: {} }}
+         routes:
+           - {{ name: fine, matches: [{{ path: {{ exact: /fine }} }}], backend: 'http://{}', mirrors: ['http://{}'] }}
+           - {{ name: refused, matches: [{{ path: {{ exact: /refused }} }}], backend: 'http://{nobody}' }}
+           - {{ name: empty, matches: [{{ path: {{ exact: /empty }} }}], backend: none }}
+           - {{ name: slow, matches: [{{ path: {{ exact: /slow }} }}], backend: 'http://{}', timeouts: {{ backend: 50ms }} }}
+         backends: {{ none: {{ endpoints: [] }} }}",
+        log.display(), primary.address, mirror.address, silent.address
+    ))
+    .await;
+    for path in ["/fine", "/refused", "/empty", "/slow", "/nowhere"] {
+        gateway.get(path).await;
+    }
+    gateway.outcome("delivered", 1).await;
+    let records = || -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    eventually("six records", || records().len() == 6).await;
+    let records = records();
+    let of = |path: &str| {
+        records.iter().filter(|record| record["x-envoy-origin-path"] == path).collect::<Vec<_>>()
+    };
+    for (path, code, flag) in
+        [("/refused", 502, "UF"), ("/empty", 503, "UH"), ("/slow", 504, "UT"), ("/nowhere", 404, "NR")]
+    {
+        let found = of(path);
+        assert_eq!(found.len(), 1, "{path}: {records:#?}");
+        assert_eq!(
+            (&found[0]["response_code"], &found[0]["response_flags"]),
+            (&code.into(), &flag.into()),
+            "{path}"
+        );
+    }
+    let fine = of("/fine");
+    assert_eq!(fine.len(), 2);
+    assert!(fine[0]["x-request-id"].is_string() && fine[0]["x-request-id"] == fine[1]["x-request-id"]);
+    assert!(fine.iter().any(|record| record["outcome"] == "delivered"), "{fine:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_api_tells_what_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gate.yaml");
+    let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
+    let good = format!(
+        "listeners: [127.0.0.1:0]\nadmin: 127.0.0.1:0\nroutes: [{{ name: r, backend: app, mirrors: ['http://{}'] }}]\nbackends: {{ app: {{ endpoints: ['{}'] }} }}\n",
+        mirror.address, primary.address
+    );
+    write(&file, &good);
+    let gateway = Gateway::of_file(&file).await;
+    let admin = gateway.running().admin().unwrap();
+    let ask = async |path: &str| {
+        let mut wire = Wire::connect(admin).await;
+        wire.send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).await;
+        let response = wire.response().await;
+        (response.status(), response.text())
+    };
+    assert_eq!(ask("/live").await.0, 200);
+    assert_eq!(ask("/ready").await.0, 200);
+    gateway.get("/").await;
+    gateway.outcome("delivered", 1).await;
+    let (_, metrics) = ask("/metrics").await;
+    assert!(metrics.contains("mirrorgate_requests_total{route=\"r\",code=\"200\"} 1"), "{metrics}");
+    let backends: serde_json::Value = serde_json::from_str(&ask("/backends").await.1).unwrap();
+    let app = backends.as_array().unwrap().iter().find(|backend| backend["name"] == "app").unwrap();
+    assert_eq!(app["endpoints"][0]["address"], primary.address.to_string());
+    assert_eq!(app["lanes"], serde_json::json!(["primary"]));
+    write(&file, "listeners: []\nroute: x\n");
+    gateway.counts("mirrorgate_config_reloads_total", &["result=\"failure\""], 1.0).await;
+    let shown: serde_json::Value = serde_json::from_str(&ask("/config").await.1).unwrap();
+    assert!(shown["last_reload_error"].as_str().unwrap().contains("route"), "{shown}");
+    assert_eq!(gateway.get("/").await.text(), "p");
+    write(&file, &good);
+    within("the error gone", async {
+        loop {
+            let shown: serde_json::Value = serde_json::from_str(&ask("/config").await.1).unwrap();
+            if shown["last_reload_error"].is_null() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}

@@ -96,7 +96,7 @@ async fn an_upload_goes_on_after_an_early_answer() {
     let primary = Upstream::script(script(true, done.clone())).await;
     let mirror = Upstream::script(script(false, answered.clone())).await;
     let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        "routes: [{{ backend: 'http://{}', mirrors: [{{ backend: 'http://{}', budget: {{ lag: 16MiB }} }}] }}]",
         primary.address, mirror.address
     ))
     .await;
@@ -240,7 +240,7 @@ async fn large_bodies_pass_both_ways_at_once() {
     .await;
     let mirror = Upstream::saying("m").await;
     let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        "routes: [{{ backend: 'http://{}', mirrors: [{{ backend: 'http://{}', budget: {{ lag: 16MiB }} }}] }}]",
         primary.address, mirror.address
     ))
     .await;
@@ -251,4 +251,24 @@ async fn large_bodies_pass_both_ways_at_once() {
     assert!(mirror.received(1).await[0].body == body);
     gateway.outcome("delivered", 1).await;
     gateway.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_closes_in_the_middle_of_an_upload_is_502() {
+    for reset in [false, true] {
+        let primary = Upstream::script(move |mut served| async move {
+            served.wire.head().await;
+            served.wire.more().await;
+            if reset {
+                served.reset();
+            }
+        })
+        .await;
+        let gateway = gateway(&only(&primary)).await;
+        let mut client = gateway.connect().await;
+        client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 500000\r\n\r\n").await;
+        client.send(noise(1, 400_000)).await;
+        assert_eq!(client.response().await.status(), 502, "{reset}");
+        client.send(noise(1, 100_000)).await;
+    }
 }

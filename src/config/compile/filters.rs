@@ -29,6 +29,7 @@ pub(super) fn filters(route: &raw::Route, report: &mut Report<'_>) -> Filters {
         // A host name consists of characters that a header value may have.
         host: raw.host.as_ref().and_then(|host| HeaderValue::from_str(&host.value.0).ok()),
         path: raw.path.as_ref().and_then(|path| path_rewrite(route, path, report)),
+        cors: None,
     }
 }
 
@@ -57,7 +58,11 @@ pub(super) fn redirect(route: &raw::Route, raw: &raw::Redirect, report: &mut Rep
     }
 }
 
-fn path_rewrite(route: &raw::Route, raw: &raw::PathRewrite, report: &mut Report<'_>) -> Option<PathRewrite> {
+pub(super) fn path_rewrite(
+    route: &raw::Route,
+    raw: &raw::PathRewrite,
+    report: &mut Report<'_>,
+) -> Option<PathRewrite> {
     one_of(&raw.given, &["prefix", "full"], report);
     if let Some(path) = &raw.prefix {
         let paths = route
@@ -119,7 +124,7 @@ fn refuse_reserved(name: &HeaderName, at: At, report: &mut Report<'_>) {
         "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "expect" => {
             "it belongs to the connection"
         }
-        "x-mirrorgate-copy" => "it keeps copies from being copied again",
+        "x-mirrorgate-copy" | "x-mirrorgate-token" => "it keeps copies from being copied again",
         _ => return,
     };
     report.error(at, Problem::new(format!("{name} cannot be edited")).hint(hint));

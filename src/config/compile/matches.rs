@@ -4,13 +4,18 @@ use http::{HeaderName, Method};
 
 use super::Unique;
 use super::route::refuse_empty;
-use crate::config::decode::{Report, Scalar, Table};
+use crate::config::decode::{List, Report, Scalar, Table};
 use crate::config::error::Problem;
 use crate::config::raw;
 use crate::routing::matches::{PathMatch, Pattern, RouteMatch, ValueMatch};
 
 pub(super) fn matches(route: &raw::Route, report: &mut Report<'_>) -> Vec<RouteMatch> {
-    let Some(list) = &route.matches else { return Vec::new() };
+    alternatives(route.matches.as_ref(), report)
+}
+
+/// The conditions of a route or of a mirror.
+pub(super) fn alternatives(list: Option<&List<raw::Match>>, report: &mut Report<'_>) -> Vec<RouteMatch> {
+    let Some(list) = list else { return Vec::new() };
     refuse_empty(list.length, list.at, "leave `matches` out to match every request", report);
     let alternatives = list.items.iter().map(|raw| RouteMatch {
         path: path_or_call(raw, report),

@@ -7,8 +7,10 @@ use serde_json::json;
 
 use crate::config::address::Reference;
 use crate::config::decode::{List, Located, Table, WordOr, record};
-use crate::config::http_values::{GrpcName, HostName, Name, RateWord, SchemeWord, Text, UrlPath};
-use crate::config::units::{Percent, Size, Whole};
+use crate::config::http_values::{
+    GrpcName, HostName, Name, OversizeWord, RateWord, SampleWord, SchemeWord, StripWord, Text, UrlPath,
+};
+use crate::config::units::{Percent, Ratio, Size, Whole};
 use crate::limits;
 use crate::routing::matches::{HostPattern, Pattern};
 
@@ -203,7 +205,11 @@ record! {
 
 record! {
     /// A backend that gets copies.
-    #[schemars(extend("not" = { "required": ["percent", "fraction"] }))]
+    #[schemars(extend("not" = json!({ "anyOf": [
+        { "required": ["percent", "fraction"] },
+        { "required": ["percent", "ramp"] },
+        { "required": ["fraction", "ramp"] },
+    ] })))]
     pub(in crate::config) struct Mirror shorthand backend {
         /// The name of an entry in `backends`, or a URL.
         backend: Located<Reference>,
@@ -211,14 +217,73 @@ record! {
         percent: Option<Located<Percent>>,
         /// The same as a fraction, for shares that are no round percentage.
         fraction: Option<FractionParts>,
+        /// A percentage that grows by itself while the mirror does well.
+        ramp: Option<Ramp>,
+        /// What decides whether a request is copied, so that the same key is always in or always out:
+        /// `path`, `client`, or the name of a `header`, `cookie` or parameter of the `query`. A draw
+        /// for each request if absent; a request without the key goes by its X-Request-Id.
+        sample_by: Option<WordOr<Located<SampleWord>, SampleName>>,
         /// Methods that are copied; all if absent.
         methods: Option<List<Located<Method>>>,
+        /// Alternatives, one of which must hold for what the primary gets; every request if absent.
+        matches: Option<List<Match>>,
         /// Edits of the copy's head, after the route's.
         headers: Option<HeaderEdits>,
+        /// A new Host for the copy.
+        host: Option<Located<HostName>>,
+        /// A new path for the copy, after the route's; the query stays.
+        path: Option<PathRewrite>,
+        /// `credentials`: the copy goes without Authorization, Proxy-Authorization and Cookie.
+        strip: Option<Located<StripWord>>,
         /// From the end of the request to the end of its copy; 5s if absent.
         timeout: Option<Located<Duration>>,
+        /// Declared size of a body above which `on_oversize` says what happens; none if absent.
+        max_body: Option<Located<Size>>,
+        /// What happens above `max_body`: `skip` makes no copy (the default), `headers_only` copies
+        /// the head, `stream` copies all the same.
+        on_oversize: Option<Located<OversizeWord>>,
         /// What copies may hold on to.
         budget: Option<Budget>,
+        /// The mirror is stopped, until it is told to resume, when it does badly; never if absent.
+        stop: Option<Stop>,
+    }
+}
+
+record! {
+    /// One of `header`, `cookie` and `query`.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+    pub(in crate::config) struct SampleName {
+        /// The name of a header field.
+        header: Option<Located<HeaderName>>,
+        /// The name of a cookie.
+        cookie: Option<Located<Text>>,
+        /// The name of a parameter of the query.
+        query: Option<Located<Text>>,
+    }
+}
+
+record! {
+    /// A share that grows.
+    pub(in crate::config) struct Ramp {
+        /// Percentages, each greater than the one before.
+        steps: List<Located<Percent>>,
+        /// How long the mirror does well, by the measure of `stop`, before the next.
+        every: Located<Duration>,
+    }
+}
+
+record! {
+    /// When a mirror does badly. Rates are shares, 0 to 1, of the requests that were to be copied.
+    pub(in crate::config) struct Stop {
+        /// Share of copies that failed, or that were answered 5xx where the primary did not answer so;
+        /// 0.5 if absent, 1 is never.
+        error_rate: Option<Located<Ratio>>,
+        /// Share of copies that a budget skipped or cut; 0.5 if absent, 1 is never.
+        drop_rate: Option<Located<Ratio>>,
+        /// Over how long; 10s if absent.
+        window: Option<Located<Duration>>,
+        /// Requests to be copied in that time, below which nothing is concluded; 100 if absent.
+        minimum: Option<Located<Whole<1, { u32::MAX }>>>,
     }
 }
 
@@ -239,5 +304,11 @@ record! {
         in_flight: Option<Located<Whole<1, { limits::MIRROR_IN_FLIGHT_MOST as u32 }>>>,
         /// How far one copy's body may lag behind the primary's; 1MiB if absent.
         lag: Option<Located<Size>>,
+        /// Copies begun per second; no bound if absent.
+        rate: Option<Located<Whole<1, { limits::MIRROR_RATE_MOST }>>>,
+        /// To connect to an endpoint; 3s if absent.
+        connect: Option<Located<Duration>>,
+        /// From the end of the request to the head of the answer; only `timeout` if absent.
+        first_byte: Option<Located<Duration>>,
     }
 }

@@ -7,9 +7,10 @@ use crate::config::{from_flags, parse};
 use crate::discovery::source::{EndpointSpec, SourceSpec};
 use crate::limits;
 use crate::plan::{
-    AccessLogPlan, BackendSpec, Fraction, MirrorPlan, Plan, Protocol, RouteAction, Timeouts, WeightedBackend,
+    AccessLogPlan, BackendSpec, CopyTimeouts, Fraction, MirrorPlan, Oversize, Plan, Protocol, RouteAction,
+    SampleKey, SharePlan, StopPlan, Timeouts, WeightedBackend,
 };
-use crate::routing::filter::HeaderEdits;
+use crate::routing::filter::PathRewrite;
 use crate::routing::matches::{HostPattern, PathMatch, ValueMatch};
 
 fn plan(text: &str) -> Plan {
@@ -28,15 +29,8 @@ fn dns(url: &str, host: &str, port: u16) -> BackendSpec {
 }
 
 fn mirror(backend: &str, fraction: Fraction) -> MirrorPlan {
-    MirrorPlan {
-        backend: backend.into(),
-        fraction,
-        methods: None,
-        headers: HeaderEdits::default(),
-        timeout: limits::MIRROR_TIMEOUT,
-        in_flight: limits::MIRROR_IN_FLIGHT,
-        lag: limits::MIRROR_LAG,
-    }
+    let share = SharePlan { fraction, ..SharePlan::default() };
+    MirrorPlan { share, ..MirrorPlan::new(backend.into()) }
 }
 
 #[test]
@@ -56,7 +50,7 @@ fn the_smallest_one_has_every_default() {
     let [route] = plan.routes.as_slice() else { panic!("{:?}", plan.routes) };
     assert_eq!(&*route.name, "route-1");
     assert_eq!((&route.listeners, route.hosts.len(), route.matches.len()), (&None, 0, 0));
-    let forward = WeightedBackend { backend: "http://a.svc".into(), weight: 1 };
+    let forward = WeightedBackend::new("http://a.svc".into(), 1);
     assert_eq!(route.action, RouteAction::Forward(vec![forward]));
     assert_eq!(route.timeouts, Timeouts { request: None, backend: Some(limits::BACKEND_TIMEOUT) });
     assert_eq!(route.mirrors, [mirror("http://b.svc", Fraction { numerator: 10, denominator: 100 })]);
@@ -68,13 +62,13 @@ fn the_complete_one_means_what_its_comments_say() {
     assert_eq!(plan.admin.unwrap().token_file, Some(PathBuf::from("/etc/gate/admin-token")));
     assert_eq!((plan.trusted_hops, plan.via.as_deref(), plan.workers), (1, Some("gateway"), Some(4)));
     let names: Vec<&str> = plan.backends.iter().map(|spec| &*spec.name).collect();
-    let urls = ["http://127.0.0.1:9004", "h2c://next.internal:8080"];
+    let urls = ["http://127.0.0.1:9004", "http://127.0.0.1:9005", "h2c://next.internal:8080"];
     assert_eq!(names, [["app", "app-v2", "app-v3", "app-next"].as_slice(), &urls].concat());
     assert_eq!(plan.backends[1].protocol, Protocol::H2c);
     assert_eq!(plan.backends[1].host.as_ref().unwrap(), "app-v2.internal:8080");
     assert_eq!(plan.backends[2].source, SourceSpec::Srv("_http._tcp.app.internal".into()));
     assert_eq!(plan.backends[3].source, SourceSpec::File("/etc/gate/endpoints/app-next.yaml".into()));
-    assert_eq!(plan.backends[5].protocol, Protocol::H2c);
+    assert_eq!(plan.backends[6].protocol, Protocol::H2c);
 
     let [api, old, last] = plan.routes.as_slice() else { panic!("{:?}", plan.routes) };
     assert_eq!(api.listeners.as_deref(), Some(["internal".into()].as_slice()));
@@ -85,14 +79,46 @@ fn the_complete_one_means_what_its_comments_say() {
     assert_eq!(api.matches[0].query, [("v".to_owned(), ValueMatch::Exact("2".into()))]);
     let seconds = Duration::from_secs;
     assert_eq!(api.timeouts, Timeouts { request: Some(seconds(30)), backend: Some(seconds(5)) });
-    assert_eq!(api.mirrors[0].fraction, Fraction { numerator: 25, denominator: 1000 });
+    assert_eq!(api.mirrors[0].share.fraction, Fraction { numerator: 25, denominator: 1000 });
     assert_eq!(api.mirrors[0].methods.as_deref(), Some([http::Method::GET, http::Method::HEAD].as_slice()));
-    assert_eq!(api.mirrors[0].headers.remove, ["x-secret"]);
-    assert_eq!(api.mirrors[1].fraction, Fraction { numerator: 1, denominator: 1000 });
+    assert_eq!(api.mirrors[0].edits.headers.remove, ["x-secret"]);
+    assert_eq!(api.mirrors[1].share.fraction, Fraction { numerator: 1, denominator: 1000 });
     let RouteAction::Redirect(redirect) = &old.action else { panic!("{:?}", old.action) };
     assert_eq!((redirect.scheme, redirect.port, redirect.status.as_u16()), (Some("https"), Some(443), 301));
     assert_eq!(&*last.name, "route-3");
     assert_eq!(last.mirrors, [mirror("h2c://next.internal:8080", Fraction::ALL)]);
+}
+
+#[test]
+fn a_mirror_has_all_that_it_is_given() {
+    let plan = plan(include_str!("../../../config/complete.yaml"));
+    let [first, _, third] = plan.routes[0].mirrors.as_slice() else { panic!() };
+    let seconds = Duration::from_secs;
+    assert_eq!(first.sample_by, Some(SampleKey::Header(http::HeaderName::from_static("x-user"))));
+    assert_eq!(first.matches[0].headers[0].1, ValueMatch::Exact("test".into()));
+    assert_eq!(first.edits.host.as_ref().unwrap(), "next.internal");
+    assert_eq!(first.edits.path, Some(PathRewrite::Prefix("/next".into())));
+    assert!(first.edits.strip_credentials);
+    let timeouts = CopyTimeouts { connect: seconds(1), first_byte: Some(seconds(2)), total: seconds(5) };
+    assert_eq!(first.timeouts, timeouts);
+    assert_eq!((first.max_body, first.on_oversize), (Some(10 << 20), Oversize::HeadersOnly));
+    assert_eq!((first.in_flight, first.lag, first.rate), (1024, 1 << 20, Some(500)));
+    let stop = StopPlan { error_rate: 0.2, drop_rate: 0.9, window: seconds(30), minimum: 200 };
+    assert_eq!(first.share.stop, Some(stop));
+    let ramp = third.share.ramp.as_ref().unwrap();
+    assert_eq!((ramp.steps.len(), ramp.every), (4, seconds(600)));
+    assert_eq!(third.share.fraction, Fraction { numerator: 1, denominator: 100 });
+}
+
+#[test]
+fn a_bound_on_bodies_skips_unless_told_otherwise() {
+    let plan = plan(
+        "listeners: [127.0.0.1:0]\nroutes:\n- backend: http://a\n  mirrors:\n\
+         \x20 - { backend: 'http://b', max_body: 1KiB, sample_by: client }\n  - { backend: 'http://c', sample_by: { query: id } }\n",
+    );
+    let [bounded, free] = plan.routes[0].mirrors.as_slice() else { panic!() };
+    assert_eq!((bounded.on_oversize, &bounded.sample_by), (Oversize::Skip, &Some(SampleKey::Client)));
+    assert_eq!((free.on_oversize, &free.sample_by), (Oversize::Stream, &Some(SampleKey::Query("id".into()))));
 }
 
 #[test]
@@ -114,7 +140,7 @@ fn words_and_zeros_switch_off() {
     assert_eq!(plan.admin, None);
     assert_eq!(plan.access_log, AccessLogPlan::File("/etc/gate/log/access".into()));
     assert_eq!(plan.routes[0].timeouts, Timeouts { request: None, backend: None });
-    assert_eq!(plan.routes[0].mirrors[0].fraction.threshold(), Some(0));
+    assert_eq!(plan.routes[0].mirrors[0].share.fraction.threshold(), Some(0));
 }
 
 #[test]
@@ -176,7 +202,7 @@ fn flags_make_one_route_with_one_pool() {
     let endpoints = ["127.0.0.1:9001", "127.0.0.1:9002"].map(|text| EndpointSpec::new(text.parse().unwrap()));
     assert_eq!(plan.backends[0].source, SourceSpec::Static(endpoints.into()));
     assert_eq!(plan.backends.len(), 3);
-    let forward = WeightedBackend { backend: plan.backends[0].name.clone(), weight: 1 };
+    let forward = WeightedBackend::new(plan.backends[0].name.clone(), 1);
     assert_eq!(plan.routes[0].action, RouteAction::Forward(vec![forward]));
     let share = Fraction { numerator: 25, denominator: 1000 };
     assert_eq!(

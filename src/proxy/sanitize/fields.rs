@@ -9,7 +9,7 @@ const HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings
 /// Never removed because `Connection` names them: without them the message would have another
 /// framing or target than it was checked for, or a client could take from the proxies in front what
 /// they say of it.
-const NOT_REMOVABLE: [&str; 12] = [
+const NOT_REMOVABLE: [&str; 13] = [
     "content-length",
     "transfer-encoding",
     "host",
@@ -22,10 +22,11 @@ const NOT_REMOVABLE: [&str; 12] = [
     "x-forwarded-host",
     "x-request-id",
     "x-mirrorgate-copy",
+    "x-mirrorgate-token",
 ];
 
 /// Never accepted in a trailer section, where no check of the head has seen them (RFC 9110 6.5.1).
-const NOT_IN_TRAILERS: [&str; 34] = [
+const NOT_IN_TRAILERS: [&str; 35] = [
     // Framing and hops.
     "connection",
     "content-length",
@@ -45,6 +46,7 @@ const NOT_IN_TRAILERS: [&str; 34] = [
     "x-forwarded-host",
     "x-forwarded-proto",
     "x-mirrorgate-copy",
+    "x-mirrorgate-token",
     "x-request-id",
     "x-real-ip",
     // Authentication.
@@ -79,6 +81,7 @@ pub(super) struct Survey {
     pub(super) client_certificate: bool,
     pub(super) request_ids: u32,
     pub(super) copy_marker: bool,
+    pub(super) copy_token: bool,
     pub(super) transfer_encoding: bool,
     connection: bool,
     /// Values of `Connection` that say more than `close` or `keep-alive`.
@@ -136,6 +139,7 @@ impl Survey {
             "x-forwarded-client-cert" => self.client_certificate = true,
             "x-request-id" => self.request_ids += 1,
             "x-mirrorgate-copy" => self.copy_marker = true,
+            "x-mirrorgate-token" => self.copy_token = true,
             "keep-alive" => self.hop_by_hop |= 1,
             "proxy-connection" => self.hop_by_hop |= 2,
             "http2-settings" => self.hop_by_hop |= 4,

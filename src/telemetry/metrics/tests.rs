@@ -37,7 +37,10 @@ fn names_and_labels_are_those_of_the_interface() {
     backend.published(3, 5, Duration::from_millis(1));
     mirror.ended(WorkerId(0), Outcome::SkippedBreaker);
     mirror.in_flight.fetch_add(1, Ordering::Relaxed);
-    mirror.buffered_bytes.fetch_add(4096, Ordering::Relaxed);
+    let worker = Account::new(1 << 20);
+    let _pinned = mirror.account(WorkerId(1), &worker).charge(4096).unwrap();
+    mirror.compared(WorkerId(0), Agreement::Class, [Duration::from_millis(2), Duration::from_millis(9)]);
+    mirror.stopped();
     metrics.gateway.refused(Refusal::NoRoute);
     metrics.gateway.reloaded(Reload::Succeeded, SystemTime::UNIX_EPOCH + Duration::from_secs(1000));
     metrics.gateway.reloaded(Reload::Failed, SystemTime::UNIX_EPOCH + Duration::from_secs(2000));

@@ -140,3 +140,6 @@ fn size_line(input: &mut BytesMut) -> Result<Option<u64>, NotHttp> {
     input.advance(end + 1);
     Ok(Some(size))
 }
+
+#[cfg(test)]
+mod tests;

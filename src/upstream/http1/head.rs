@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use crate::limits;
@@ -55,6 +55,13 @@ pub enum NotHttp {
     /// Trailers do not parse.
     #[error("malformed trailers")]
     Trailers,
+    /// Transfer-Encoding is there twice, or is anything but `chunked`: passed on without it, the body
+    /// would be another (nginx and Envoy refuse it, too).
+    #[error("unknown transfer-encoding")]
+    TransferEncoding,
+    /// It switches to a protocol that nobody asked for.
+    #[error("unasked-for upgrade")]
+    Upgrade,
     /// Only interim responses came.
     #[error("too many interim responses")]
     Interim,
@@ -74,11 +81,11 @@ pub fn write_request(out: &mut BytesMut, head: &Head<'_>, host: Option<&HeaderVa
     }
     for (name, value) in &parts.headers {
         let framing = *name == HOST || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING;
-        if !framing && head.without != Some(name) {
+        if !framing && !head.without.contains(&name) {
             put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }
-    if let Some((name, value)) = head.extra {
+    for (name, value) in head.extra {
         put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
     match head.length {
@@ -86,8 +93,16 @@ pub fn write_request(out: &mut BytesMut, head: &Head<'_>, host: Option<&HeaderVa
         Length::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Length::None | Length::UntilClose => {}
     }
-    if let Some(protocol) = head.upgrade {
-        put(out, &[b"connection: upgrade\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]);
+    // RFC 9110, 10.1.4: TE is of one hop, and the next one must not take it for another's.
+    match (head.upgrade, parts.headers.contains_key(TE)) {
+        (Some(protocol), false) => {
+            put(out, &[b"connection: upgrade\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]);
+        }
+        (Some(protocol), true) => {
+            put(out, &[b"connection: upgrade, TE\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]);
+        }
+        (None, true) => out.extend_from_slice(b"connection: TE\r\n"),
+        (None, false) => {}
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -133,13 +148,20 @@ pub fn read_response(
     }
     input.advance(end);
     let (length, certain) = framing.response(status, method);
+    if fields && framing.restates_length() {
+        // RFC 9112, 6.3: what goes on must say once, and rightly, how long the body is.
+        headers.remove(CONTENT_LENGTH);
+        if let (Some(bytes), false) = (framing.length, framing.chunked) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+        }
+    }
     Ok(Some(ResponseHead { status, version, headers, length, keep_alive: certain && framing.keep_alive() }))
 }
 
 /// What a head's fields say of the body and of the connection.
 struct Framing {
     length: Option<u64>,
-    codings: usize,
+    lengths: usize,
     chunked: bool,
     close: bool,
     open: bool,
@@ -147,7 +169,7 @@ struct Framing {
 
 impl Framing {
     fn new(version: Version) -> Self {
-        Self { length: None, codings: 0, chunked: false, close: false, open: version == Version::HTTP_11 }
+        Self { length: None, lengths: 0, chunked: false, close: false, open: version == Version::HTTP_11 }
     }
 
     /// Looks at one field. The length of its name tells most fields apart.
@@ -160,11 +182,14 @@ impl Framing {
                         return Err(NotHttp::ContentLength);
                     }
                     self.length = Some(number);
+                    self.lengths += 1;
                 }
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                self.codings += 1;
-                self.chunked = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
+                if self.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    return Err(NotHttp::TransferEncoding);
+                }
+                self.chunked = true;
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
@@ -184,12 +209,17 @@ impl Framing {
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED
             || *method == Method::HEAD;
-        match (bodiless, self.codings, self.length) {
+        match (bodiless, self.chunked, self.length) {
             (true, ..) => (Length::None, true),
-            (_, 1, length) if self.chunked => (Length::Chunked, length.is_none()),
-            (_, 0, Some(bytes)) => (Length::Exact(bytes), true),
-            _ => (Length::UntilClose, false),
+            (_, true, length) => (Length::Chunked, length.is_none()),
+            (_, false, Some(bytes)) => (Length::Exact(bytes), true),
+            (_, false, None) => (Length::UntilClose, false),
         }
+    }
+
+    /// Whether Content-Length is there more than once, or beside Transfer-Encoding.
+    fn restates_length(&self) -> bool {
+        self.lengths > 1 || (self.lengths > 0 && self.chunked)
     }
 
     fn keep_alive(&self) -> bool {
@@ -251,3 +281,6 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     }
     digits.get(start..).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::time::Sleep;
 use super::head::{Length, write_request, write_trailers};
 use crate::upstream::body::{BodyError, Chunk, RequestBody};
 use crate::upstream::message::Head;
+use crate::upstream::patience::Progress;
 use crate::upstream::stream::Stream;
 
 /// Chunks below this are gathered with what is written beside them: one `write` of a small buffer is
@@ -36,6 +38,10 @@ pub struct Upload {
     expects: bool,
     /// Holds the body back until the endpoint asks for it.
     hold: Option<Pin<Box<Sleep>>>,
+    /// Why the body broke off: it stays broken, however often it is polled.
+    broken: Option<BodyError>,
+    progress: Option<Arc<Progress>>,
+    upgrade: bool,
     sent: bool,
     /// Written to a stream that may hold it back until it is flushed, as TLS does.
     unflushed: bool,
@@ -57,7 +63,7 @@ impl Upload {
         let mut buffer = BytesMut::new();
         write_request(&mut buffer, head, host);
         let length = head.length;
-        let expects = head.without != Some(&EXPECT) && head.parts.headers.contains_key(EXPECT);
+        let expects = !head.without.contains(&&EXPECT) && head.parts.headers.contains_key(EXPECT);
         let mut upload = Self {
             buffer,
             chunk: None,
@@ -66,6 +72,9 @@ impl Upload {
             first_chunk: true,
             expects,
             hold: None,
+            broken: None,
+            progress: None,
+            upgrade: head.upgrade.is_some(),
             sent: false,
             unflushed: false,
             blocked: false,
@@ -93,10 +102,18 @@ impl Upload {
             first_chunk: true,
             expects: false,
             hold: None,
+            broken: None,
+            progress: None,
+            upgrade: false,
             sent: true,
             unflushed: false,
             blocked: false,
         }
+    }
+
+    /// Tells `progress` of each step of the body.
+    pub fn tell(&mut self, progress: Option<Arc<Progress>>) {
+        self.progress = progress;
     }
 
     /// Whether any byte left.
@@ -107,6 +124,16 @@ impl Upload {
     /// Whether all of it left.
     pub fn is_done(&self) -> bool {
         self.body.is_none() && self.chunk.is_none() && self.buffer.is_empty() && !self.unflushed
+    }
+
+    /// Whether the endpoint has not asked for the body that it could have had.
+    pub fn is_held(&self) -> bool {
+        self.hold.is_some()
+    }
+
+    /// Whether it asks for another protocol.
+    pub fn asks_to_upgrade(&self) -> bool {
+        self.upgrade
     }
 
     /// Whether it waits for the endpoint to read, not for the client to write.
@@ -121,7 +148,7 @@ impl Upload {
 
     /// Gives the rest up.
     pub fn abandon(&mut self) {
-        (self.body, self.chunk, self.unflushed) = (None, None, false);
+        (self.body, self.chunk, self.hold, self.unflushed) = (None, None, None, false);
         self.buffer.clear();
     }
 
@@ -165,14 +192,26 @@ impl Upload {
             ready!(hold.as_mut().poll(context));
             self.hold = None;
         }
+        if let Some(broken) = self.broken {
+            return Poll::Ready(Err(UploadError::Body(broken)));
+        }
         let Some(body) = &mut self.body else { return Poll::Pending };
-        let frame = ready!(body.as_mut().poll_frame(context)).transpose().map_err(UploadError::Body)?;
+        let polled = body.as_mut().poll_frame(context);
+        if let Some(progress) = &self.progress {
+            progress.step(polled.is_ready());
+        }
+        let frame = ready!(polled).transpose().map_err(|error| self.breaks(error))?;
         match frame.map(Frame::into_data) {
             Some(Ok(chunk)) => self.take(chunk)?,
             Some(Err(frame)) => self.end(frame.into_trailers().ok())?,
             None => self.end(None)?,
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn breaks(&mut self, error: BodyError) -> UploadError {
+        self.broken = Some(error);
+        UploadError::Body(error)
     }
 
     fn take(&mut self, chunk: Chunk) -> Result<(), UploadError> {
@@ -183,7 +222,7 @@ impl Upload {
         match &mut self.length {
             Length::Exact(left) => match left.checked_sub(size as u64) {
                 Some(rest) => *left = rest,
-                None => return Err(UploadError::Body(BodyError::Cut)),
+                None => return Err(self.breaks(BodyError::Cut)),
             },
             _ => {
                 let line_end = if std::mem::take(&mut self.first_chunk) { "" } else { "\r\n" };
@@ -202,7 +241,7 @@ impl Upload {
         self.body = None;
         match self.length {
             // Shorter than announced must not look complete.
-            Length::Exact(left) if left > 0 => return Err(UploadError::Body(BodyError::Cut)),
+            Length::Exact(left) if left > 0 => return Err(self.breaks(BodyError::Cut)),
             Length::Chunked => {
                 self.buffer.extend_from_slice(if self.first_chunk { b"0\r\n" } else { b"\r\n0\r\n" });
                 write_trailers(&mut self.buffer, &trailers.unwrap_or_default());
@@ -224,3 +263,6 @@ impl Upload {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

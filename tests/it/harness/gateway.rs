@@ -38,6 +38,11 @@ impl Gateway {
                 Origin::Flags(Box::new(config::parse(text, base).unwrap_or_else(|errors| panic!("{errors}"))))
             }
         };
+        Self::of(origin).await
+    }
+
+    /// Starts a gateway of whatever `origin` says.
+    pub async fn of(origin: Origin) -> Self {
         let running = app::start(origin).await.unwrap();
         let address = running.address().unwrap();
         Self { running: Some(running), address }
@@ -120,7 +125,7 @@ impl Gateway {
             let route_metrics = metrics.route(&route);
             assert_eq!(figures.offered_total(), route_metrics.forwarded_total(), "{route}");
             let what = format!("no byte held for copies of {route} to {mirror}");
-            eventually(&what, || figures.buffered_bytes.load(Ordering::Acquire) == 0).await;
+            eventually(&what, || figures.buffered_bytes() == 0).await;
         }
         assert_eq!(self.sum("mirrorgate_requests_to_removed_endpoints_total", &[]), 0.0);
     }
@@ -147,6 +152,13 @@ impl Drop for Gateway {
 /// Takes the indentation of the first line off all lines.
 fn dedent(text: &str) -> String {
     let lines: Vec<_> = text.lines().skip_while(|line| line.trim().is_empty()).collect();
-    let indent = lines.first().map_or(0, |line| line.len() - line.trim_start().len());
-    lines.iter().map(|line| format!("{}\n", line.get(indent..).unwrap_or(""))).collect()
+    let indent = |line: &&str| line.len() - line.trim_start().len();
+    // A text may begin right behind the quote: then the lines after it tell.
+    let least = lines.iter().skip(1).filter(|line| !line.trim().is_empty()).map(indent).min();
+    let indent = least.filter(|_| lines.len() > 1).unwrap_or(0);
+    lines
+        .iter()
+        .map(|line| &line[indent.min(line.len() - line.trim_start().len())..])
+        .map(|line| format!("{line}\n"))
+        .collect()
 }

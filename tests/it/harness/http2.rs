@@ -48,6 +48,9 @@ pub struct H2Upstream {
 
 /// A body of `pieces`, and trailers where there are any.
 fn body(pieces: Vec<Vec<u8>>, trailers: &[(&'static str, &'static str)]) -> Sent {
+    if pieces.is_empty() && trailers.is_empty() {
+        return BodyExt::boxed(http_body_util::Empty::new());
+    }
     let mut frames: Vec<Result<Frame<Bytes>, Infallible>> =
         pieces.into_iter().map(|piece| Ok(Frame::data(piece.into()))).collect();
     if !trailers.is_empty() {
@@ -87,6 +90,18 @@ impl H2Client {
             let _ended = connection.await;
         });
         Self { sender, connection }
+    }
+
+    /// Sends a request with the beginning of a body, and resets its stream once `begun`.
+    pub async fn begin_and_reset(&mut self, request: http::request::Builder, begun: impl FnMut() -> bool) {
+        let first = stream::iter([Ok(Frame::data(Bytes::from_static(b"begin")))]);
+        let body = StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()));
+        let response = self.sender.send_request(request.body(BodyExt::boxed(body)).unwrap());
+        // A response that nobody waits for any more resets its stream.
+        tokio::select! {
+            _ = response => panic!("an answer to half a request"),
+            () = eventually("the request begun", begun) => {}
+        }
     }
 
     /// Sends a request; the whole response, or the error of the stream.

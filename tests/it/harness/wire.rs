@@ -75,6 +75,18 @@ impl Wire {
         sent
     }
 
+    /// The same, where the other side may also close.
+    pub async fn send_until_blocked_or_closed(&mut self, bytes: &[u8], quiet: Duration) -> usize {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match tokio::time::timeout(quiet, self.stream.write(&bytes[sent..])).await {
+                Ok(Ok(count)) => sent += count,
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        sent
+    }
+
     /// Closes the sending side.
     pub async fn finish(&mut self) {
         self.stream.shutdown().await.unwrap();

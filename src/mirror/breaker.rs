@@ -1,0 +1,145 @@
+//! The breaker of one mirror: what cannot be reached is not tried, but for one probe at a time.
+//!
+//! A pure core: time comes as milliseconds from whoever calls. Called by [`super::budget`].
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::outcome::Outcome;
+use crate::limits;
+
+/// Stands for the time of the next probe while one is in flight.
+const PROBING: u64 = u64::MAX;
+
+/// Counts connect failures in a row; from [`limits::BREAKER_FAILURES`] on lets one copy through at a
+/// time, [`limits::BREAKER_PROBE`] after the last one failed, until one gets there.
+#[derive(Debug, Default)]
+pub(super) struct Breaker {
+    failures: AtomicU32,
+    /// Milliseconds, or [`PROBING`].
+    next_probe: AtomicU64,
+}
+
+/// What a breaker lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// It is closed: one of many.
+    Closed,
+    /// It is open: the one probe. Its end must be told.
+    Probe,
+}
+
+impl Breaker {
+    /// Whether it is open. One load.
+    pub(super) fn is_open(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= limits::BREAKER_FAILURES
+    }
+
+    /// Whether a copy may go. `now` is asked for only when it is open.
+    pub(super) fn admit(&self, now: impl FnOnce() -> u64) -> Option<Pass> {
+        if !self.is_open() {
+            return Some(Pass::Closed);
+        }
+        let due = self.next_probe.load(Ordering::Relaxed);
+        let taken = due != PROBING
+            && now() >= due
+            && self.next_probe.compare_exchange(due, PROBING, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        taken.then_some(Pass::Probe)
+    }
+
+    /// A copy that it let through ended.
+    pub(super) fn learn(&self, pass: Pass, outcome: Outcome, now: impl FnOnce() -> u64) {
+        let failed = matches!(outcome, Outcome::FailedConnect | Outcome::FailedTls);
+        if reached(outcome) {
+            // A load first: while all goes well nobody writes to this line.
+            if self.failures.load(Ordering::Relaxed) > 0 {
+                self.failures.store(0, Ordering::Relaxed);
+            }
+        } else if failed && pass == Pass::Closed && !self.is_open() {
+            if self.failures.load(Ordering::Relaxed) + 1 >= limits::BREAKER_FAILURES {
+                // Before it opens, or the first to find it open would probe at once. A probe that is
+                // still in flight from the last time stays the only one.
+                let next = after(now());
+                let _probing = self.next_probe.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
+                    (due != PROBING).then_some(next)
+                });
+            }
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if pass == Pass::Probe {
+            // Also when it neither arrived nor failed: somebody has to try again.
+            let next = if reached(outcome) { 0 } else { after(now()) };
+            self.next_probe.store(next, Ordering::Relaxed);
+        }
+    }
+}
+
+fn after(now: u64) -> u64 {
+    now.saturating_add(limits::BREAKER_PROBE.as_millis() as u64)
+}
+
+/// Whether the outcome shows that the mirror can be connected to.
+fn reached(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Delivered | Outcome::FailedReset | Outcome::FailedProtocol)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn open() -> Breaker {
+        let breaker = Breaker::default();
+        for _ in 0..limits::BREAKER_FAILURES {
+            let pass = breaker.admit(|| panic!("a closed breaker needs no clock")).unwrap();
+            breaker.learn(pass, Outcome::FailedConnect, || 0);
+        }
+        breaker
+    }
+
+    #[test]
+    fn it_opens_after_failures_in_a_row() {
+        let breaker = Breaker::default();
+        for _ in 0..100 {
+            breaker.learn(Pass::Closed, Outcome::FailedConnect, || 0);
+            breaker.learn(Pass::Closed, Outcome::Delivered, || 0);
+        }
+        assert!(!breaker.is_open());
+        assert!(open().is_open());
+    }
+
+    #[test]
+    fn one_probe_at_a_time_brings_it_back() {
+        let breaker = open();
+        assert_eq!(breaker.admit(|| 999), None, "not due");
+        assert_eq!(breaker.admit(|| 1000), Some(Pass::Probe));
+        assert_eq!(breaker.admit(|| 1_000_000), None, "one is in flight, however long");
+        breaker.learn(Pass::Probe, Outcome::FailedConnect, || 4000);
+        assert_eq!(breaker.admit(|| 4999), None);
+        assert_eq!(breaker.admit(|| 5000), Some(Pass::Probe));
+        breaker.learn(Pass::Probe, Outcome::FailedReset, || 5001);
+        assert_eq!(breaker.admit(|| 5001), Some(Pass::Closed), "a reset came from somebody");
+    }
+
+    #[test]
+    fn a_probe_without_a_result_does_not_close_the_way() {
+        let breaker = open();
+        for outcome in [Outcome::CutDraining, Outcome::CutClientGone, Outcome::FailedTimeout] {
+            assert_eq!(breaker.admit(|| 10_000), Some(Pass::Probe), "{outcome:?}");
+            breaker.learn(Pass::Probe, outcome, || 0);
+            assert!(breaker.is_open());
+        }
+    }
+
+    #[test]
+    fn late_failures_of_copies_begun_before_change_nothing() {
+        let breaker = open();
+        assert_eq!(breaker.admit(|| 1000), Some(Pass::Probe));
+        for _ in 0..1000 {
+            breaker.learn(Pass::Closed, Outcome::FailedConnect, || 1001);
+        }
+        assert_eq!(breaker.admit(|| u64::MAX - 1), None, "the probe is still the only one");
+        breaker.learn(Pass::Probe, Outcome::Delivered, || 1002);
+        assert!(!breaker.is_open());
+    }
+}
