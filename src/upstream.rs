@@ -69,6 +69,8 @@ pub struct Policy {
 
 /// How a backend's endpoints are spoken to.
 pub struct Speech {
+    /// The backend's name.
+    pub(crate) name: Arc<str>,
     pub(crate) protocol: Protocol,
     /// The Host that they are sent instead of the client's.
     pub(crate) host: Option<HeaderValue>,
@@ -83,9 +85,9 @@ pub struct Speech {
 impl Speech {
     /// The same without being counted.
     pub(crate) fn uncounted(&self) -> Self {
-        let Self { protocol, host, transport, connector, .. } = self;
+        let Self { name, protocol, host, transport, connector, .. } = self;
         let (host, transport, connector) = (host.clone(), transport.clone(), connector.clone());
-        Self { protocol: *protocol, host, transport, connector, metrics: None }
+        Self { name: name.clone(), protocol: *protocol, host, transport, connector, metrics: None }
     }
 }
 
@@ -492,7 +494,11 @@ async fn dialled(
     match &speech.connector {
         None => Ok((stream, speech.protocol == Protocol::H2c)),
         Some(connector) => {
-            let connected = connector.handshake(stream, address, http1).await?;
+            let connected = connector.handshake(stream, address, http1).await.inspect_err(|error| {
+                if connector.may_tell() {
+                    tracing::warn!(backend = %speech.name, endpoint = %address, "{error}");
+                }
+            })?;
             still_there()?;
             Ok(connected)
         }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use backends::BackendTable;
 pub(super) use endpoints::endpoint;
-pub(super) use route::new_route;
+pub(crate) use route::new_route;
 
 use super::decode::{Report, WordOr, suggest};
 use super::document::At;
@@ -50,6 +50,7 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
     let routes = route::routes(file, &listeners, &mut backends, report);
     Plan {
         listeners: listeners.into_iter().map(|(plan, _)| plan).collect(),
+        sections: Vec::new(),
         admin,
         access_log: match &file.access_log {
             None => AccessLogPlan::default(),
@@ -75,7 +76,7 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
 }
 
 /// The listener at `address`, with the defaults.
-pub(super) fn new_listener(address: SocketAddr) -> ListenerPlan {
+pub(crate) fn new_listener(address: SocketAddr) -> ListenerPlan {
     ListenerPlan {
         name: address.to_string().into(),
         address,

@@ -5,11 +5,11 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
@@ -22,6 +22,7 @@ use super::tunnel;
 use crate::mirror::copy::Copy;
 use crate::mirror::tee::Tee;
 use crate::mirror::{self, Subject};
+use crate::routing::cors::Preflight;
 use crate::routing::filter::{Filters, Redirect};
 use crate::routing::index::RequestView;
 use crate::routing::table::{Action, Route, RoutingTable};
@@ -33,11 +34,11 @@ use crate::upstream::message::{Head, Message};
 use crate::upstream::retry::Retries;
 use crate::upstream::{Again, Exchanged, Policy, exchange, primary_policy};
 
-/// Answers one request of a client.
-pub async fn handle(
-    context: Arc<Context>,
-    request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, Infallible> {
+/// Answers one request of a client. Its body is hyper's, or that of a program around the gateway.
+pub async fn handle<B>(context: Arc<Context>, request: Request<B>) -> Result<Response<ReplyBody>, Infallible>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
+{
     let mut finish = Finish::begin(&context, &request);
     let carried = Carried::by(&request);
     let grpc = grpc::is_asked(request.headers());
@@ -76,11 +77,14 @@ pub async fn handle(
 type Deadline = Option<Pin<Box<tokio::time::Sleep>>>;
 type Answer = (http::response::Parts, Content, Deadline);
 
-async fn answer(
+async fn answer<B>(
     context: &Arc<Context>,
-    mut request: Request<Incoming>,
+    mut request: Request<B>,
     finish: &mut Finish,
-) -> Result<Answer, Refusal> {
+) -> Result<Answer, Refusal>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
+{
     let upgraded = tunnel::asked_for(&mut request);
     let (mut parts, incoming) = request.into_parts();
     let length = length(&parts, &incoming);
@@ -92,7 +96,7 @@ async fn answer(
         return Err(Refusal::MethodNotAllowed);
     }
 
-    let view = view(context, &parts, &target);
+    let view = view(context, &table, &parts, &target).ok_or(Refusal::NoRoute)?;
     let (route, prefix) =
         table.find(&view).map(|(route, prefix)| (route.clone(), prefix)).ok_or(Refusal::NoRoute)?;
     finish.routed(&route);
@@ -110,30 +114,39 @@ async fn answer(
     let backends = match &route.action {
         Action::Redirect(redirect) => return redirected(context, redirect, &parts, prefix, finish),
         Action::Forward(backends) => backends,
+        Action::Fail => return Err(Refusal::NoBackend),
     };
-    let backend = backends.pick(context.worker().random()).ok_or(Refusal::NoBackend)?;
+    let cross_origin = match &route.filters.cors {
+        Some(cors) => match cors.answer(&parts) {
+            Preflight::Answer(response) => return Ok(answered(*response, finish)),
+            Preflight::Pass(fields) => Some(fields),
+        },
+        None => None,
+    };
+    let choice = backends.pick(context.worker().random()).ok_or(Refusal::NoBackend)?;
+    let backend = choice.backend.as_ref().ok_or(Refusal::NoBackend)?;
     finish.backend(backend.name());
     if backend.endpoints().is_empty() {
         return Err(Refusal::Exchange(crate::upstream::ExchangeError::NoEndpoints));
     }
     rewrite(&route.filters, &mut parts, prefix)?;
+    rewrite(&choice.filters, &mut parts, prefix)?;
 
-    let copies = mirror::begin(
-        &route.mirrors,
-        &Subject {
-            parts: &parts,
-            prefix: route.filters.prefix_after(prefix),
-            length,
-            size: incoming.size_hint(),
-            client: target.client,
-            draw: if route.mirrors.is_empty() { 0 } else { context.worker().random() },
-            hops: copied(&target, &table, &parts),
-            upgrades: upgraded.is_some(),
-            draining: context.gateway().is_draining(),
-            overloaded,
-        },
-        context.worker(),
-    );
+    let mirrored = !(route.mirrors.is_empty() && choice.mirrors.is_empty());
+    let subject = Subject {
+        parts: &parts,
+        prefix: route.filters.prefix_after(prefix),
+        length,
+        size: incoming.size_hint(),
+        client: target.client,
+        draw: if mirrored { context.worker().random() } else { 0 },
+        hops: copied(&target, &table, &parts),
+        upgrades: upgraded.is_some(),
+        draining: context.gateway().is_draining(),
+        overloaded,
+    };
+    let mut copies = mirror::begin(&route.mirrors, &subject, context.worker());
+    copies.extend(mirror::begin(&choice.mirrors, &subject, context.worker()));
     route.metrics.forwarded(context.worker().id());
     let source = ClientBody::new(incoming, finish.received(), most);
     let expected = parts.headers.contains_key(EXPECT);
@@ -162,7 +175,11 @@ async fn answer(
     sanitize::outbound(&mut parts, trust);
     // What an endpoint speaks is its hop's: an answer of HTTP/1.0 must not end the client's connection.
     parts.version = Version::HTTP_11;
+    choice.filters.response_headers.apply(&mut parts.headers);
     route.filters.response_headers.apply(&mut parts.headers);
+    if let Some(fields) = cross_origin {
+        fields.apply(&mut parts.headers);
+    }
     if let (Some(asked), Some(through)) = (upgraded, tunnel) {
         tunnel::splice(context, asked, through, &mut parts.headers);
     }
@@ -179,7 +196,7 @@ fn copied(target: &Target, table: &RoutingTable, parts: &request::Parts) -> Opti
 }
 
 /// How the body ends, as the client's head says: what is said of it upstream is the same.
-fn length(parts: &request::Parts, incoming: &Incoming) -> Length {
+fn length(parts: &request::Parts, incoming: &impl Body) -> Length {
     let declared = parts.headers.contains_key(http::header::CONTENT_LENGTH);
     match incoming.size_hint().exact() {
         Some(0) if parts.headers.contains_key(TRANSFER_ENCODING) => Length::Chunked,
@@ -189,19 +206,22 @@ fn length(parts: &request::Parts, incoming: &Incoming) -> Length {
     }
 }
 
+/// `None` when no part of the listener takes requests for that host.
 fn view<'request>(
     context: &Context,
+    table: &RoutingTable,
     parts: &'request request::Parts,
     target: &'request Target,
-) -> RequestView<'request> {
-    RequestView {
-        listener: context.listener().id.0,
-        host: target.authority.as_ref().map_or("", Authority::host),
+) -> Option<RequestView<'request>> {
+    let host = target.authority.as_ref().map_or("", Authority::host);
+    Some(RequestView {
+        listener: table.section(context.listener().id, host)?.0,
+        host,
         path: parts.uri.path(),
         query: parts.uri.query(),
         method: &parts.method,
         headers: &parts.headers,
-    }
+    })
 }
 
 /// Applies the route's edits to what goes upstream.
@@ -243,16 +263,24 @@ fn redirected(
     let mut response = Response::new(());
     *response.status_mut() = redirect.status;
     response.headers_mut().insert(http::header::LOCATION, location);
-    Ok((response.into_parts().0, Content::Own(bytes::Bytes::new()), None))
+    Ok((response.into_parts().0, Content::Own(Bytes::new()), None))
+}
+
+fn answered(response: Response<()>, finish: &mut Finish) -> Answer {
+    finish.replied(response.status(), DIRECT);
+    (response.into_parts().0, Content::Own(Bytes::new()), None)
 }
 
 /// The body as the primary pulls it, and through it the copies.
-fn body(
+fn body<B>(
     context: &Context,
-    source: ClientBody,
+    source: ClientBody<B>,
     (length, expected): (Length, bool),
     copies: &[Copy],
-) -> RequestBody {
+) -> RequestBody
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
+{
     if matches!(length, Length::None | Length::Exact(0)) {
         return None;
     }
@@ -300,7 +328,7 @@ mod tests {
     /// Futures are moved whole when they are made and spawned: each kilobyte costs about 30 ns.
     #[test]
     fn futures_stay_small() {
-        let request = output(handle);
+        let request = output(handle::<hyper::body::Incoming>);
         let copy = output::<Copy, &'static Arc<crate::worker::Worker>, _>(Copy::deliver);
         assert!(request <= 3104, "a request's future takes {request} bytes");
         assert!(copy <= 1696, "a copy's future takes {copy} bytes");

@@ -76,6 +76,7 @@ impl Backend {
         Self {
             name: spec.name.clone(),
             speech: Arc::new(Speech {
+                name: spec.name.clone(),
                 protocol: spec.protocol,
                 host: spec.host.clone(),
                 transport: spec.transport.clone(),

@@ -41,8 +41,14 @@ impl Target {
 #[cfg(test)]
 impl Target {
     pub(super) fn to(address: std::net::SocketAddr, protocol: crate::plan::Protocol) -> Self {
-        let speech =
-            Speech { protocol, host: None, transport: Default::default(), connector: None, metrics: None };
+        let speech = Speech {
+            name: "app".into(),
+            protocol,
+            host: None,
+            transport: Default::default(),
+            connector: None,
+            metrics: None,
+        };
         Self { address: EndpointAddress::Tcp(address), speech: Arc::new(speech) }
     }
 }
