@@ -203,8 +203,10 @@ impl Running {
             tracing::warn!("{warning}");
         }
         let workers = plan.workers.unwrap_or_else(cores);
-        let metrics = Arc::new(Metrics::new(workers));
-        let registry = Arc::new(Registry::new(workers, metrics.clone()));
+        // One more than there are threads, for what a program hands in itself ([`Handle::service`]).
+        let shards = workers + 1;
+        let metrics = Arc::new(Metrics::new(shards));
+        let registry = Arc::new(Registry::new(shards, metrics.clone()));
         let builder = Arc::new(Builder::new(registry.clone(), metrics.clone()));
         let listeners = Arc::new(Listeners::new(builder.clone()));
 
@@ -217,7 +219,7 @@ impl Running {
             Some(admin) => Admin::bind(admin).await.map(Some),
             None => Ok(None),
         };
-        let access_log = AccessLog::start(&plan.access_log, workers, metrics.clone());
+        let access_log = AccessLog::start(&plan.access_log, shards, metrics.clone());
         let (bound, admin, access_log) = all_usable(bound, admin, access_log)?;
 
         let table = builder.build(plan);

@@ -16,6 +16,7 @@ pub mod record;
 pub mod reply;
 pub mod request;
 pub mod sanitize;
+pub mod service;
 pub mod tls;
 pub mod tunnel;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Origin, Running, Unusable};
 use crate::proxy::Gateway;
+use crate::proxy::service::{MirrorService, Seat};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::registry::Registry;
 
@@ -15,7 +16,10 @@ use crate::upstream::registry::Registry;
 /// The runtime that [`start`] was called on is its control runtime and must live as long; the data
 /// plane has threads of its own. Dropping the handle ends the control side at once, and leaves the
 /// workers to the end of the process.
-pub struct Handle(Running);
+pub struct Handle {
+    running: Running,
+    seat: Arc<Seat>,
+}
 
 /// Starts a gateway. Port 0 in an address takes a free one, which [`Handle`] tells. With
 /// [`Origin::File`] it reloads when the file changes, as the process does.
@@ -24,13 +28,14 @@ pub struct Handle(Running);
 /// What is wrong with the configuration or with an address, all at once.
 pub async fn start(origin: Origin) -> Result<Handle, Unusable> {
     let (configuration, feed, slices) = origin.load().await?;
-    Running::start(configuration, feed, slices, None).await.map(Handle)
+    let running = Running::start(configuration, feed, slices, None).await?;
+    Ok(Handle { seat: Seat::new(&running.gateway), running })
 }
 
 impl Handle {
     /// The listeners' names and addresses, ordered by name.
     pub fn listeners(&self) -> Vec<(Arc<str>, SocketAddr)> {
-        self.0.listeners.addresses()
+        self.running.listeners.addresses()
     }
 
     /// The first listener's address: all that a gateway with one needs to tell.
@@ -40,29 +45,35 @@ impl Handle {
 
     /// Where the admin API answers, unless it is off.
     pub fn admin(&self) -> Option<SocketAddr> {
-        self.0.admin
+        self.running.admin
     }
 
     /// What is counted.
     pub fn metrics(&self) -> &Arc<Metrics> {
-        self.0.gateway.metrics()
+        self.running.gateway.metrics()
     }
 
     /// The backends in use.
     pub fn registry(&self) -> &Arc<Registry> {
-        &self.0.registry
+        &self.running.registry
     }
 
     /// What the data plane's threads share.
     pub fn gateway(&self) -> &Arc<Gateway> {
-        &self.0.gateway
+        &self.running.gateway
+    }
+
+    /// The gateway as a service, for requests of `client` that the program around it took itself; they
+    /// count as requests to the first listener, whose routes take them. `None` after that was closed.
+    pub fn service(&self, client: SocketAddr) -> Option<MirrorService> {
+        MirrorService::new(self.gateway(), &self.seat, self.running.listeners.first()?, client)
     }
 
     /// Goes on accepting for `delay`, then lets requests and copies under way finish within their
     /// deadlines, and ends. False when something was still under way then.
     pub async fn stop(self, delay: Duration) -> bool {
-        let gateway = self.0.gateway.clone();
-        self.0.drain(delay).await;
+        let gateway = self.running.gateway.clone();
+        self.running.drain(delay).await;
         gateway.connections() == 0
     }
 }

@@ -139,6 +139,12 @@ impl Listeners {
         addresses
     }
 
+    /// The first by name.
+    pub(super) fn first(&self) -> Option<Arc<Listener>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.values().map(|open| &open.listener).min_by_key(|listener| &listener.name).cloned()
+    }
+
     /// Stops accepting.
     pub(super) fn close(&self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -34,7 +34,6 @@ use crate::upstream::registry::Registry;
 /// One route to `backend`.
 pub(crate) fn plan_of(backend: BackendSpec) -> Plan {
     Plan {
-        sections: Vec::new(),
         listeners: Vec::new(),
         sections: Vec::new(),
         admin: None,

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::framing::refusal::Refusal;
 use super::sanitize;
@@ -17,8 +16,8 @@ use crate::upstream::body::{BodyError, Chunk};
 use crate::worker::Worker;
 
 /// What a client sends, counted.
-pub struct ClientBody {
-    incoming: Incoming,
+pub struct ClientBody<B> {
+    incoming: B,
     received: Arc<AtomicU64>,
     most: u64,
 }
@@ -37,14 +36,14 @@ where
     unasked: bool,
 }
 
-impl ClientBody {
+impl<B> ClientBody<B> {
     /// Counts what comes into `received`; more than `most` bytes are an error.
-    pub fn new(incoming: Incoming, received: Arc<AtomicU64>, most: u64) -> Self {
+    pub fn new(incoming: B, received: Arc<AtomicU64>, most: u64) -> Self {
         Self { incoming, received, most }
     }
 }
 
-impl Body for ClientBody {
+impl<B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin> Body for ClientBody<B> {
     type Data = Chunk;
     type Error = BodyError;
 
@@ -139,8 +138,8 @@ where
 }
 
 /// What the end of a body means that hyper gives up: bytes that are no body, or none any more.
-fn broken(error: &hyper::Error) -> BodyError {
-    let mut source = std::error::Error::source(error);
+fn broken(error: &(impl std::error::Error + 'static)) -> BodyError {
+    let mut source = error.source();
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<io::Error>() {
             let refused = io.get_ref().is_some_and(|inner| inner.is::<Refusal>());

@@ -49,6 +49,17 @@ pub struct Place {
 }
 
 impl Context {
+    /// Of a client whose connection somebody else serves.
+    pub(super) fn elsewhere(
+        gateway: Arc<Gateway>,
+        worker: Arc<Worker>,
+        listener: Arc<Listener>,
+        (client, peer): (ClientInfo, SocketAddr),
+        state: Arc<ConnectionState>,
+    ) -> Arc<Self> {
+        Arc::new(Self { gateway, worker, listener, client, peer, state, place: Weak::new() })
+    }
+
     /// What all workers share.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway

@@ -5,11 +5,11 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
@@ -33,11 +33,11 @@ use crate::upstream::http1::head::Length;
 use crate::upstream::message::{Head, Message};
 use crate::upstream::{Exchanged, exchange, primary_policy};
 
-/// Answers one request of a client.
-pub async fn handle(
-    context: Arc<Context>,
-    request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, Infallible> {
+/// Answers one request of a client. Its body is hyper's, or that of a program around the gateway.
+pub async fn handle<B>(context: Arc<Context>, request: Request<B>) -> Result<Response<ReplyBody>, Infallible>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
+{
     let mut finish = Finish::begin(&context, &request);
     let carried = Carried::by(&request);
     let grpc = grpc::is_asked(request.headers());
@@ -76,11 +76,14 @@ pub async fn handle(
 type Deadline = Option<Pin<Box<tokio::time::Sleep>>>;
 type Answer = (http::response::Parts, Content, Deadline);
 
-async fn answer(
+async fn answer<B>(
     context: &Arc<Context>,
-    mut request: Request<Incoming>,
+    mut request: Request<B>,
     finish: &mut Finish,
-) -> Result<Answer, Refusal> {
+) -> Result<Answer, Refusal>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
+{
     let upgraded = tunnel::asked_for(&mut request);
     let (mut parts, incoming) = request.into_parts();
     let length = length(&parts, &incoming);
@@ -190,7 +193,7 @@ fn copied(target: &Target, table: &RoutingTable, parts: &request::Parts) -> Opti
 }
 
 /// How the body ends, as the client's head says: what is said of it upstream is the same.
-fn length(parts: &request::Parts, incoming: &Incoming) -> Length {
+fn length(parts: &request::Parts, incoming: &impl Body) -> Length {
     let declared = parts.headers.contains_key(http::header::CONTENT_LENGTH);
     match incoming.size_hint().exact() {
         Some(0) if parts.headers.contains_key(TRANSFER_ENCODING) => Length::Chunked,
@@ -257,21 +260,24 @@ fn redirected(
     let mut response = Response::new(());
     *response.status_mut() = redirect.status;
     response.headers_mut().insert(http::header::LOCATION, location);
-    Ok((response.into_parts().0, Content::Own(bytes::Bytes::new()), None))
+    Ok((response.into_parts().0, Content::Own(Bytes::new()), None))
 }
 
 fn answered(response: Response<()>, finish: &mut Finish) -> Answer {
     finish.replied(response.status(), DIRECT);
-    (response.into_parts().0, Content::Own(bytes::Bytes::new()), None)
+    (response.into_parts().0, Content::Own(Bytes::new()), None)
 }
 
 /// The body as the primary pulls it, and through it the copies.
-fn body(
+fn body<B>(
     context: &Context,
-    source: ClientBody,
+    source: ClientBody<B>,
     (length, expected): (Length, bool),
     copies: &[Copy],
-) -> RequestBody {
+) -> RequestBody
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
+{
     if matches!(length, Length::None | Length::Exact(0)) {
         return None;
     }
@@ -319,7 +325,7 @@ mod tests {
     /// Futures are moved whole when they are made and spawned: each kilobyte costs about 30 ns.
     #[test]
     fn futures_stay_small() {
-        let request = output(handle);
+        let request = output(handle::<hyper::body::Incoming>);
         let copy = output::<Copy, &'static Arc<crate::worker::Worker>, _>(Copy::deliver);
         assert!(request <= 3072, "a request's future takes {request} bytes");
         assert!(copy <= 1600, "a copy's future takes {copy} bytes");

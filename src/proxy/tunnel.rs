@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
@@ -22,7 +21,7 @@ pub struct Asked {
 }
 
 /// The protocol that a request asks to switch to. Must be called before hop-by-hop fields go.
-pub fn asked_for(request: &mut Request<Incoming>) -> Option<Asked> {
+pub fn asked_for<B>(request: &mut Request<B>) -> Option<Asked> {
     let protocol = request.headers().get(UPGRADE)?.clone();
     let named = request.headers().get_all(CONNECTION).iter().any(|value| {
         value
