@@ -394,7 +394,7 @@ async fn attempt_http1(
             Err(error) => return Err(Failed::unconnected(error, Message::Http1(exchange))),
         },
     };
-    exchange_http1(lease, stream, exchange, reused, policy).await
+    exchange_http1(connected(lease, stream, exchange, policy), reused).await
 }
 
 async fn attempt_http2(
@@ -436,7 +436,7 @@ async fn attempt_either(
         return exchange_http2(lease, connection, forms.http2(), true).await;
     }
     if let Some(stream) = lease.take_idle() {
-        return exchange_http1(lease, stream, forms.http1(), true, policy).await;
+        return exchange_http1(connected(lease, stream, forms.http1(), policy), true).await;
     }
     let endpoint = lease.endpoint().clone();
     let pool = endpoint.pool(lease.worker().id(), lease.lane());
@@ -450,7 +450,7 @@ async fn attempt_either(
     let opened = match dial(&lease, speech, false, policy).await {
         Ok((stream, false)) => {
             drop(dialling);
-            return exchange_http1(lease, stream, forms.http1(), false, policy).await;
+            return exchange_http1(connected(lease, stream, forms.http1(), policy), false).await;
         }
         Ok((stream, true)) => share_http2(&lease, stream).await,
         Err(error) => Err(error),
@@ -512,15 +512,20 @@ async fn share_http2(lease: &Lease, stream: Stream) -> Result<http2::Connection,
     Ok(connection)
 }
 
-async fn exchange_http1(
+/// Puts a request onto its connection. Apart from what then waits for the answer, whose future would
+/// have room for both.
+fn connected(
     mut lease: Lease,
     stream: Stream,
     mut exchange: Box<http1::Exchange>,
-    reused: bool,
     policy: &Policy,
-) -> Result<Answer, Failed> {
+) -> Box<http1::Exchange> {
     lease.connected();
     exchange.connect(lease, stream, policy.fields);
+    exchange
+}
+
+async fn exchange_http1(mut exchange: Box<http1::Exchange>, reused: bool) -> Result<Answer, Failed> {
     let head = match exchange.head().await {
         Ok(head) => head,
         Err(failure) => {
