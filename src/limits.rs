@@ -181,8 +181,10 @@ pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(5);
 /// Body chunks below this are copied into the lag queue: a shared slice of one byte pins the whole
 /// read buffer that it came from.
 pub const MIRROR_COPY_BELOW: usize = 2 * KIB;
-/// Bytes of a copy's response that are read so that its connection can be used again.
-pub const MIRROR_RESPONSE_BYTES: usize = MIB;
+/// Bytes of a copy's response that are read so that its connection can be used again: about as much
+/// work as a new connection is. With more, mirrors that answer at length would take the processor from
+/// the primary.
+pub const MIRROR_RESPONSE_BYTES: usize = 256 * KIB;
 /// Connect failures in a row that open a mirror's breaker.
 pub const BREAKER_FAILURES: u32 = 5;
 /// Time between two probes of an open breaker.
