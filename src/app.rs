@@ -3,6 +3,7 @@
 //! The control runtime (discovery, reload, admin API, signals) and the workers are apart: no scrape
 //! and no large endpoint list ever stands in front of a request.
 
+mod feed;
 mod handle;
 mod listeners;
 mod reload;
@@ -17,14 +18,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::feed::{Feed, ResourceFeed};
 pub use self::handle::{Handle, start};
 use self::listeners::Listeners;
 use self::reload::Reloader;
 use crate::admin::readiness::Readiness;
 use crate::admin::{Admin, AdminState};
 use crate::config::{self, Configuration};
+use crate::discovery::kubernetes::SliceStore;
 use crate::discovery::resolver::ResolverPolicy;
 use crate::discovery::{Discovery, DnsSettings, Settings};
+#[cfg(feature = "kubernetes")]
+use crate::gateway_api::cluster::Cluster;
+use crate::gateway_api::listeners::AddressPool;
+use crate::gateway_api::translate;
 use crate::limits;
 use crate::mirror::supervise::supervise;
 use crate::plan::Plan;
@@ -54,14 +61,64 @@ pub enum Origin {
     File(PathBuf),
     /// The command line, or a program.
     Flags(Box<Configuration>),
+    /// Kubernetes resources from files, which are watched.
+    Manifests {
+        /// A file, or a folder.
+        path: PathBuf,
+        /// How they are served.
+        resources: ResourceOptions,
+    },
+    /// Kubernetes resources from a cluster.
+    #[cfg(feature = "kubernetes")]
+    Kubernetes {
+        /// How the cluster is talked to.
+        cluster: Box<crate::gateway_api::cluster::Options>,
+        /// How they are served.
+        resources: ResourceOptions,
+    },
+}
+
+/// How Kubernetes resources are served.
+#[derive(Clone, Debug, Default)]
+pub struct ResourceOptions {
+    /// A configuration file with everything but routes.
+    pub config: Option<PathBuf>,
+    /// Where the admin API listens, or `off`, without such a file.
+    pub admin: Option<String>,
+    /// What is served.
+    pub settings: translate::Settings,
+    /// Where addresses for Gateways come from.
+    pub pool: Option<AddressPool>,
 }
 
 impl Origin {
-    fn load(self) -> Result<(Configuration, Option<PathBuf>), Unusable> {
-        match self {
-            Self::File(file) => Ok((config::load(&file).map_err(unusable)?, Some(file))),
-            Self::Flags(configuration) => Ok((*configuration, None)),
-        }
+    async fn load(self) -> Result<(Configuration, Feed, Arc<SliceStore>), Unusable> {
+        let slices = Arc::new(SliceStore::default());
+        let feed = match self {
+            Self::File(file) => {
+                return Ok((config::load(&file).map_err(unusable)?, Feed::File(file), slices));
+            }
+            Self::Flags(configuration) => return Ok((*configuration, Feed::Fixed, slices)),
+            Self::Manifests { path, resources } => {
+                let base = feed::base(resources.config.as_deref(), resources.admin.as_deref())?;
+                path.metadata()
+                    .map_err(|error| Unusable(format!("{}: cannot be read: {error}", path.display())))?;
+                ResourceFeed::manifests(path, base, resources.settings, resources.pool, slices.clone())
+            }
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes { cluster, resources } => {
+                let base = feed::base(resources.config.as_deref(), resources.admin.as_deref())?;
+                let controller = resources.settings.controller.clone();
+                let cluster =
+                    Cluster::connect(*cluster, controller, slices.clone()).await.map_err(unusable)?;
+                cluster.listed().await;
+                ResourceFeed::cluster(cluster, base, resources.settings, resources.pool, slices.clone())
+            }
+        };
+        let feed = Arc::new(feed);
+        let first = feed.clone();
+        let configuration = tokio::task::spawn_blocking(move || first.load()).await.map_err(unusable)?;
+        Ok((configuration, Feed::Resources(feed), slices))
     }
 }
 
@@ -73,11 +130,11 @@ pub struct Unusable(pub String);
 /// Runs until SIGTERM or SIGINT, and drains.
 pub fn run(options: Options) -> Result<(), Unusable> {
     let level = logging::start(options.log.as_deref()).map_err(unusable)?;
-    let (configuration, file) = options.origin.load()?;
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let control = control.map_err(unusable)?;
     control.block_on(async {
-        let running = Running::start(configuration, file, Some(level)).await?;
+        let (configuration, feed, slices) = options.origin.load().await?;
+        let running = Running::start(configuration, feed, slices, Some(level)).await?;
         running.until_told_to_stop().await;
         let gateway = running.gateway.clone();
         let drained = tokio::select! {
@@ -137,7 +194,8 @@ struct Running {
 impl Running {
     async fn start(
         configuration: Configuration,
-        file: Option<PathBuf>,
+        feed: Feed,
+        slices: Arc<SliceStore>,
         level: Option<logging::LogLevel>,
     ) -> Result<Self, Unusable> {
         let plan = &configuration.plan;
@@ -153,7 +211,10 @@ impl Running {
         let listeners = Arc::new(Listeners::new(builder.clone()));
 
         // All that can be unusable is tried before anything runs, and told at once.
-        let bound = listeners.bind(&plan.listeners);
+        let bound = match &feed {
+            Feed::Resources(_) => Ok(listeners.bind_possible(&plan.listeners)),
+            Feed::Fixed | Feed::File(_) => listeners.bind(&plan.listeners),
+        };
         let admin = match &plan.admin {
             Some(admin) => Admin::bind(admin).await.map(Some),
             None => Ok(None),
@@ -165,7 +226,7 @@ impl Running {
         let readiness = Readiness::new();
         let answered = wait_for_primaries(&table, &readiness);
         let mut tasks = JoinSet::new();
-        tasks.spawn(Discovery::new(settings()).run(registry.clone()));
+        tasks.spawn(Discovery::new(settings(slices)).run(registry.clone()));
         tasks.spawn(reap(registry.clone()));
         first_answers(answered).await;
 
@@ -177,7 +238,7 @@ impl Running {
         tracing::info!(workers, "{}", summary(plan));
         let drain = watch::Sender::new(false);
         let reloader =
-            Arc::new(Reloader::new(configuration, file, builder, listeners.clone(), gateway.clone()));
+            Arc::new(Reloader::new(configuration, feed, builder, listeners.clone(), gateway.clone()));
         let admin_address = admin.as_ref().map(Admin::address);
         if let Some(admin) = admin {
             tracing::info!("admin API on http://{}", admin.address());
@@ -246,12 +307,13 @@ async fn flush(gateway: &Gateway) {
 }
 
 /// How sources are asked, by the system's own settings.
-fn settings() -> Settings {
+fn settings(slices: Arc<SliceStore>) -> Settings {
     Settings {
         parse: |text| {
             config::parse_endpoints(text, std::path::Path::new("")).map_err(|errors| errors.to_string())
         },
         dns: DnsSettings::default(),
+        slices,
         policy: ResolverPolicy::default(),
     }
 }

@@ -9,7 +9,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::app::{self, Options, Origin};
+use crate::app::{self, Options, Origin, ResourceOptions};
+use crate::gateway_api::backends::Routing;
+use crate::gateway_api::listeners::{AddressPool, Addresses};
+use crate::gateway_api::resources::Key;
+use crate::gateway_api::translate::{Settings, translate};
+use crate::gateway_api::{self, manifests};
 use crate::{config, demo};
 
 /// A reverse proxy that forwards each request to the primary backend and copies it to mirrors.
@@ -24,10 +29,13 @@ struct Arguments {
 enum Command {
     /// Run the gateway.
     Run(Run),
-    /// Check a configuration file: exit 0, or 1 with every error at once.
+    /// Check a configuration file, or Kubernetes manifests and the conditions that a cluster would
+    /// get: exit 0, or 1 with everything that is wrong at once.
     Check {
-        /// The configuration file.
+        /// The configuration file, or a file or folder of manifests.
         file: PathBuf,
+        #[command(flatten)]
+        resources: Resources,
     },
     /// Show the job in half a minute: a primary and a mirror in this process, traffic, endpoint churn.
     Demo {
@@ -42,10 +50,10 @@ enum Command {
 #[derive(Args)]
 struct Run {
     /// A configuration file, reloaded when it changes and on SIGHUP.
-    #[arg(long, value_name = "FILE", required_unless_present = "listen", conflicts_with_all = ["listen", "backend", "mirror"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["listen", "manifests", "kubernetes"], conflicts_with_all = ["listen", "backend", "mirror"])]
     config: Option<PathBuf>,
     /// Where to listen, such as 127.0.0.1:8080.
-    #[arg(long, value_name = "ADDRESS", requires = "backend")]
+    #[arg(long, value_name = "ADDRESS", requires = "backend", conflicts_with_all = ["manifests", "kubernetes"])]
     listen: Vec<String>,
     /// An endpoint of the primary backend, such as http://127.0.0.1:9001; may repeat.
     #[arg(long, value_name = "URL", requires = "listen")]
@@ -59,6 +67,18 @@ struct Run {
     /// Where the admin API listens, or `off`.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "config")]
     admin: Option<String>,
+    /// Gateway API and core/v1 YAML, a file or a folder, reloaded when it changes; `--config` beside it
+    /// gives everything but routes.
+    #[arg(long, value_name = "PATH", conflicts_with = "kubernetes")]
+    manifests: Option<PathBuf>,
+    /// The same resources from a cluster: in-cluster, or by KUBECONFIG.
+    #[arg(long)]
+    kubernetes: bool,
+    /// Watch only this namespace; may repeat.
+    #[arg(long, value_name = "NAMESPACE", requires = "kubernetes")]
+    namespace: Vec<String>,
+    #[command(flatten)]
+    resources: Resources,
     /// Time to go on accepting after SIGTERM, so that load balancers notice.
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     drain_delay: Duration,
@@ -67,21 +87,64 @@ struct Run {
     log: Option<String>,
 }
 
+/// How Kubernetes resources are served.
+#[derive(Args)]
+struct Resources {
+    /// Serve only this Gateway.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = key)]
+    gateway: Option<Key>,
+    /// Addresses for Gateways that name none, such as 10.0.0.10-10.0.0.60; without it they share all
+    /// addresses of the machine.
+    #[arg(long, value_name = "FIRST-LAST")]
+    address_pool: Option<AddressPool>,
+    /// Send requests for Services to their endpoints or to their cluster IP.
+    #[arg(long, value_name = "WHERE", value_parser = routing, default_value = "endpoints")]
+    backend_routing: Routing,
+    /// The controller that GatewayClasses name.
+    #[arg(long, value_name = "NAME", default_value = gateway_api::CONTROLLER)]
+    controller: String,
+}
+
+impl Resources {
+    fn settings(&self, any_class: bool) -> Settings {
+        Settings {
+            controller: self.controller.clone(),
+            any_class,
+            gateway: self.gateway.clone(),
+            routing: self.backend_routing,
+        }
+    }
+
+    fn options(&self, config: Option<PathBuf>, admin: Option<String>, any_class: bool) -> ResourceOptions {
+        ResourceOptions { config, admin, settings: self.settings(any_class), pool: self.address_pool }
+    }
+}
+
 /// Does what the arguments say.
 pub fn main() -> ExitCode {
     // clap itself exits with 2 on wrong usage.
     match Arguments::parse().command {
         Command::Run(run) => start(run),
-        Command::Check { file } => check(&file),
+        Command::Check { file, resources } if manifests::are_at(&file) => check_manifests(&file, &resources),
+        Command::Check { file, .. } => check(&file),
         Command::Demo { seconds } => ended(demo::run(Duration::from_secs(seconds))),
         Command::Schema => say(&format!("{:#}", config::schema())),
     }
 }
 
 fn start(run: Run) -> ExitCode {
-    let origin = match run.config {
-        Some(file) => Origin::File(file),
-        None => {
+    let origin = match (run.manifests, run.config) {
+        (Some(path), config) => {
+            Origin::Manifests { path, resources: run.resources.options(config, run.admin, true) }
+        }
+        (None, config) if run.kubernetes => {
+            match kubernetes(&run.resources, run.namespace, config, run.admin) {
+                Ok(origin) => origin,
+                Err(error) => return fail(&error),
+            }
+        }
+        (None, Some(file)) => Origin::File(file),
+        (None, None) => {
             let flags = config::from_flags(
                 &run.listen,
                 &run.backend,
@@ -96,6 +159,51 @@ fn start(run: Run) -> ExitCode {
         }
     };
     ended(app::run(Options { origin, drain_delay: run.drain_delay, log: run.log }))
+}
+
+#[cfg(feature = "kubernetes")]
+fn kubernetes(
+    resources: &Resources,
+    namespaces: Vec<String>,
+    config: Option<PathBuf>,
+    admin: Option<String>,
+) -> Result<Origin, String> {
+    let cluster =
+        gateway_api::cluster::Options { namespaces, gateway: resources.gateway.clone(), client: None };
+    Ok(Origin::Kubernetes { cluster: Box::new(cluster), resources: resources.options(config, admin, false) })
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn kubernetes(
+    _: &Resources,
+    _: Vec<String>,
+    _: Option<PathBuf>,
+    _: Option<String>,
+) -> Result<Origin, String> {
+    Err("this program was built without the feature `kubernetes`; --manifests works".to_owned())
+}
+
+/// Prints the conditions that a cluster would get. 1 if a document cannot be read, or if something is
+/// not accepted, not resolved or not programmed.
+fn check_manifests(path: &std::path::Path, resources: &Resources) -> ExitCode {
+    let read = manifests::load(path);
+    let mut addresses = Addresses::new(resources.address_pool);
+    let translation = translate(&read.resources, &resources.settings(true), &mut addresses);
+    let conditions = translation.statuses.to_string();
+    say(conditions.trim_end());
+    for problem in &read.problems {
+        eprintln!("{problem}");
+    }
+    match read.problems.is_empty() && !translation.statuses.complain() {
+        true => say(&format!(
+            "{}: ok, {} listeners, {} routes, {} backends",
+            path.display(),
+            translation.listeners.len(),
+            translation.routes.len(),
+            translation.backends.len(),
+        )),
+        false => ExitCode::from(1),
+    }
 }
 
 fn check(file: &std::path::Path) -> ExitCode {
@@ -132,6 +240,21 @@ fn say(text: &str) -> ExitCode {
     // A reader that has seen enough (`| head`) is no failure of ours.
     let _closed = writeln!(std::io::stdout(), "{text}");
     ExitCode::SUCCESS
+}
+
+fn key(text: &str) -> Result<Key, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => Ok(Key::new(namespace, name)),
+        _ => Err("write NAMESPACE/NAME".to_owned()),
+    }
+}
+
+fn routing(text: &str) -> Result<Routing, String> {
+    match text {
+        "endpoints" => Ok(Routing::Endpoints),
+        "service" => Ok(Routing::Service),
+        _ => Err("write endpoints or service".to_owned()),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

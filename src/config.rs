@@ -36,6 +36,7 @@ use document::Document;
 use error::Problem;
 use units::Percent;
 
+pub(crate) use compile::{new_listener, new_route};
 pub use endpoint_file::parse_endpoints;
 pub use error::{ConfigError, Errors};
 pub use flags::from_flags;
@@ -67,6 +68,35 @@ pub fn load(path: &Path) -> Result<Configuration, Errors> {
     }
 }
 
+/// Reads a file that stands beside Kubernetes resources: everything but listeners and routes, which
+/// need not be there and do not count.
+pub fn load_base(path: &Path) -> Result<Configuration, Errors> {
+    let base = path.parent().unwrap_or(Path::new(""));
+    let read = read(path).and_then(|text| {
+        let listeners = "listeners:";
+        match text.lines().any(|line| line.starts_with(listeners)) {
+            true => parse(&text, base),
+            // The parser wants one; nothing ever binds it.
+            false => parse(&format!("{text}\n{listeners} [127.0.0.1:0]\n"), base),
+        }
+    });
+    let mut configuration = read.map_err(|errors| errors.in_file(&path.display().to_string()))?;
+    configuration.plan.listeners.clear();
+    configuration.plan.routes.clear();
+    configuration.plan.backends.clear();
+    Ok(configuration)
+}
+
+/// The defaults, with the admin API at `admin` (an address or `off`).
+pub fn default_base(admin: Option<&str>) -> Result<Configuration, Errors> {
+    let mut configuration =
+        from_flags(&["127.0.0.1:0".to_owned()], &["http://127.0.0.1:1".to_owned()], &[], None, admin)?;
+    configuration.plan.listeners.clear();
+    configuration.plan.routes.clear();
+    configuration.plan.backends.clear();
+    Ok(configuration)
+}
+
 /// Reads a configuration whose relative paths are relative to `base`.
 pub fn parse(text: &str, base: &Path) -> Result<Configuration, Errors> {
     let document = Document::parse(text)?;
@@ -83,6 +113,37 @@ pub fn parse(text: &str, base: &Path) -> Result<Configuration, Errors> {
         }
         _ => Err(errors.settled()),
     }
+}
+
+/// The YAML documents of `text` as JSON, each with the line that it begins in, or why it cannot be read.
+pub(crate) fn documents(text: &str) -> Vec<(usize, Result<Value, String>)> {
+    let mut documents = Vec::new();
+    let mut lines: Vec<&str> = Vec::new();
+    let mut begins = 1;
+    let mut finish = |begins: usize, lines: &mut Vec<&str>| {
+        let blank = lines.iter().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+        if !blank {
+            let read = Document::parse(&lines.join("\n")).map(|document| document.to_json(Document::ROOT));
+            documents.push((begins, read.map_err(|errors| errors.to_string())));
+        }
+        lines.clear();
+    };
+    for (index, line) in text.lines().enumerate() {
+        // At the beginning of a line it is always a marker (YAML 1.2, 9.1.2), even inside of a scalar.
+        if line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t'])) {
+            finish(begins, &mut lines);
+            begins = index + 2;
+        } else {
+            lines.push(line);
+        }
+    }
+    finish(begins, &mut lines);
+    documents
+}
+
+/// The text of the file at `path`; the error is for people.
+pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+    read(path).map_err(|errors| errors.to_string())
 }
 
 /// Reads `250ms`, `5s`, `1m30s`.

@@ -2,7 +2,7 @@
 //!
 //! [`Discovery::run`] keeps every backend fresh that somebody refers to, whoever that is: the
 //! registry's live references are its only input. For each it runs one task ([`task`]) that asks the
-//! backend's source ([`source`]: a list, a [`file`], names in [`dns`]) and obeys the state machine of
+//! backend's source ([`source`]: a list, a [`file`], names in [`dns`], [`kubernetes`]) and obeys the state machine of
 //! [`resolver`], which publishes through `Backend::publish`.
 //!
 //! It runs on the control runtime and must never do so on a worker: a large file or a slow name
@@ -10,6 +10,7 @@
 
 mod dns;
 mod file;
+pub mod kubernetes;
 pub mod resolver;
 pub mod source;
 mod task;
@@ -23,6 +24,7 @@ use tokio::time::sleep;
 
 pub use self::dns::DnsSettings;
 use self::dns::client::DnsClient;
+use self::kubernetes::SliceStore;
 use self::resolver::ResolverPolicy;
 use self::source::EndpointSpec;
 use crate::file_watch::FileWatch;
@@ -39,6 +41,8 @@ pub struct Settings {
     pub parse: ParseEndpoints,
     /// Who answers for names.
     pub dns: DnsSettings,
+    /// EndpointSlices, filled by whoever reads them.
+    pub slices: Arc<SliceStore>,
     /// How sources are trusted. Each kind of source decides itself about `confirm_empty`.
     pub policy: ResolverPolicy,
 }
@@ -58,6 +62,7 @@ struct Shared {
     policy: ResolverPolicy,
     dns: Arc<DnsClient>,
     files: FileWatch,
+    slices: Arc<SliceStore>,
 }
 
 /// A backend that a task keeps fresh.
@@ -76,6 +81,7 @@ impl Discovery {
             policy: settings.policy,
             dns: Arc::new(DnsClient::new(settings.dns)),
             files: FileWatch::default(),
+            slices: settings.slices,
         };
         Self { shared: Arc::new(shared), tasks: JoinSet::new(), kept: HashMap::new(), known: HashSet::new() }
     }

@@ -24,6 +24,8 @@ pub(crate) struct FileWatch(Arc<Shared>);
 /// A file for which hints are kept while this lives.
 pub(crate) struct Watched {
     path: PathBuf,
+    /// It is everything below `path`, which may be a file.
+    tree: bool,
     watch: FileWatch,
     signal: Arc<Signal>,
     /// Where events about the file can come from: see [`places`].
@@ -41,6 +43,8 @@ struct Shared {
 /// What the watcher's thread may touch: dropping it must do nothing.
 struct Signal {
     name: OsString,
+    /// Events under any name concern it.
+    any_name: bool,
     hint: Mutex<Hint>,
     changed: Notify,
 }
@@ -56,9 +60,18 @@ struct Hint {
 impl FileWatch {
     /// Prepares to watch `path`; [`Watched::refresh`] begins it.
     pub(crate) fn file(&self, path: PathBuf) -> Watched {
+        self.watched(path, false)
+    }
+
+    /// The same for the file at `path`, or for everything in the folder at `path` and those below it.
+    pub(crate) fn tree(&self, path: PathBuf) -> Watched {
+        self.watched(path, true)
+    }
+
+    fn watched(&self, path: PathBuf, tree: bool) -> Watched {
         let name = path.file_name().unwrap_or_default().to_owned();
-        let signal = Signal { name, hint: Mutex::default(), changed: Notify::new() };
-        Watched { path, watch: self.clone(), signal: Arc::new(signal), directories: Mutex::default() }
+        let signal = Signal { name, any_name: tree, hint: Mutex::default(), changed: Notify::new() };
+        Watched { path, tree, watch: self.clone(), signal: Arc::new(signal), directories: Mutex::default() }
     }
 
     fn watch(&self, directory: &Path, signal: &Arc<Signal>) -> notify::Result<()> {
@@ -138,7 +151,10 @@ impl Watched {
     /// # Errors
     /// Why a directory cannot be watched. What could be watched is.
     pub(crate) fn refresh(&self) -> notify::Result<()> {
-        let (wanted, linked) = places(&self.path);
+        let (mut wanted, linked) = places(&self.path);
+        if self.tree {
+            folders(&self.path, 0, &mut wanted);
+        }
         lock(&self.signal.hint).linked = linked;
         let mut directories = lock(&self.directories);
         for left in directories.difference(&wanted) {
@@ -199,7 +215,7 @@ impl Signal {
     }
 
     fn concerns(&self, name: Option<&OsStr>) -> bool {
-        name == Some(&self.name) || lock(&self.hint).linked
+        self.any_name || name == Some(&self.name) || lock(&self.hint).linked
     }
 
     fn hint(&self, complete: bool, now: Instant) {
@@ -229,6 +245,18 @@ fn places(path: &Path) -> (HashSet<PathBuf>, bool) {
 /// A number that no other signal has while this one lives.
 fn id(signal: &Arc<Signal>) -> usize {
     Arc::as_ptr(signal).addr()
+}
+
+/// Adds the folder at `path` and those below it, by their real paths.
+fn folders(path: &Path, depth: usize, found: &mut HashSet<PathBuf>) {
+    let Ok(entries) = path.read_dir() else { return };
+    if depth > limits::CONFIG_DEPTH || found.len() >= limits::MANIFEST_FILES {
+        return;
+    }
+    found.extend(path.canonicalize());
+    for entry in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        folders(&entry, depth + 1, found);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

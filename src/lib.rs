@@ -16,6 +16,7 @@ pub mod demo;
 
 // What it is told: text becomes a plan, a plan a routing table.
 pub mod config;
+pub mod gateway_api;
 pub mod plan;
 pub mod routing;
 

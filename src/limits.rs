@@ -200,6 +200,12 @@ pub const SOURCE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Du
 pub const FILE_RESYNC: Duration = Duration::from_secs(5);
 /// How long a write to a watched file that is not a rename is given to be completed.
 pub const FILE_SETTLE: Duration = Duration::from_millis(50);
+/// How often a backend fed by EndpointSlices looks at the store, whatever was announced.
+pub const SLICES_RESYNC: Duration = Duration::from_secs(5);
+/// How long changes of Kubernetes resources are collected before routes are compiled again.
+pub const RESOURCES_SETTLE: Duration = Duration::from_millis(50);
+/// Files below a folder of manifests.
+pub const MANIFEST_FILES: usize = 10_000;
 /// Bytes of a configuration or endpoint file.
 pub const FILE_BYTES: u64 = 64 * MIB as u64;
 /// Depth to which a configuration may be nested.
@@ -261,3 +267,14 @@ pub const DEMO_REQUESTS_PER_SECOND: u32 = 400;
 pub const DEMO_LEDGER: usize = 16 * 1024;
 /// Connections to one endpoint of an embedded service.
 pub const DEMO_CONNECTIONS: usize = 1024;
+/// How long one watch of the API server's lasts before it is begun again from where it was; a
+/// connection that went silent is noticed a little later.
+pub const WATCH_TIME: Duration = Duration::from_secs(60);
+/// First and greatest pause before a watch that failed begins anew.
+pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// How long start-up waits for the first lists of a cluster's resources.
+pub const FIRST_LISTS: Duration = Duration::from_secs(10);
+/// How long the Lease for writing statuses lasts without being renewed.
+pub const LEASE_TIME: Duration = Duration::from_secs(15);
+/// How often it is renewed, and conflicts of statuses are tried again.
+pub const LEASE_RENEW: Duration = Duration::from_secs(5);

@@ -23,6 +23,8 @@ use crate::tls::{CertificatePlan, PemSource};
 pub struct Plan {
     /// Where clients connect.
     pub listeners: Vec<ListenerPlan>,
+    /// Listeners that share a socket and are told apart by host; empty for a listener that does not.
+    pub sections: Vec<SectionPlan>,
     /// The admin API; `None` switches it off.
     pub admin: Option<AdminPlan>,
     /// Where access records go.
@@ -76,6 +78,18 @@ pub struct ClientVerification {
     pub ca: PemSource,
     /// Clients without a certificate are refused; one that is not valid always is.
     pub required: bool,
+}
+
+/// A part of a listener, for the hosts that it takes. The most specific one takes a request, and only
+/// routes that serve it can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SectionPlan {
+    /// Its name; routes refer to it as to a listener.
+    pub name: Arc<str>,
+    /// Name of the listener that it is a part of.
+    pub listener: Arc<str>,
+    /// The hosts that it takes; `None` is any.
+    pub host: Option<HostPattern>,
 }
 
 /// What is taken of clients, on all listeners.
@@ -279,15 +293,29 @@ pub enum RouteAction {
     Forward(Vec<WeightedBackend>),
     /// It is answered with a redirect.
     Redirect(Redirect),
+    /// It is answered 500: the route asks for something that cannot be done.
+    Fail,
 }
 
 /// A backend and its share of a route's traffic.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightedBackend {
-    /// Name of an entry in [`Plan::backends`].
+    /// Name of an entry in [`Plan::backends`]. A name that is not among them takes its share all the
+    /// same, which is answered 500, as Gateway API has it for a backend that cannot be resolved.
     pub backend: Arc<str>,
     /// Share relative to the others; 0 takes none.
     pub weight: u32,
+    /// Edits of the requests that go there and of their responses, after the route's.
+    pub filters: Filters,
+    /// Who gets copies of these requests, beside the route's mirrors.
+    pub mirrors: Vec<MirrorPlan>,
+}
+
+impl WeightedBackend {
+    /// A share of a backend, without filters of its own.
+    pub fn new(backend: Arc<str>, weight: u32) -> Self {
+        Self { backend, weight, filters: Filters::default(), mirrors: Vec::new() }
+    }
 }
 
 /// Deadlines of one route.

@@ -300,9 +300,12 @@ async fn dial(
     let address = lease.endpoint().address();
     let dialled = match (connect(address, policy.connect).await, backend.connector()) {
         (Ok(stream), None) => Ok((stream, backend.protocol() == Protocol::H2c)),
-        (Ok(stream), Some(connector)) => {
-            connector.handshake(stream, address, http1).await.map_err(ExchangeError::from)
-        }
+        (Ok(stream), Some(connector)) => connector.handshake(stream, address, http1).await.map_err(|error| {
+            if connector.may_tell() {
+                tracing::warn!(backend = %backend.name(), endpoint = %address, "{error}");
+            }
+            error.into()
+        }),
         (Err(error), _) => Err(error.into()),
     };
     backend.metrics().connected(lease.worker().id(), policy.lane, dialled.is_ok());

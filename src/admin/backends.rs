@@ -80,7 +80,9 @@ fn age(backend: &BackendRef) -> Option<Duration> {
     match backend.source() {
         // Nobody will ever say anything else.
         SourceSpec::Static(_) => Some(Duration::ZERO),
-        SourceSpec::File(_) | SourceSpec::Dns { .. } | SourceSpec::Srv(_) => Some(confirmed.elapsed()),
+        SourceSpec::File(_) | SourceSpec::Dns { .. } | SourceSpec::Srv(_) | SourceSpec::Kubernetes { .. } => {
+            Some(confirmed.elapsed())
+        }
     }
 }
 

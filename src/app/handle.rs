@@ -27,8 +27,8 @@ pub struct Handle {
 /// # Errors
 /// What is wrong with the configuration or with an address, all at once.
 pub async fn start(origin: Origin) -> Result<Handle, Unusable> {
-    let (configuration, file) = origin.load()?;
-    let running = Running::start(configuration, file, None).await?;
+    let (configuration, feed, slices) = origin.load().await?;
+    let running = Running::start(configuration, feed, slices, None).await?;
     Ok(Handle { seat: Seat::new(&running.gateway), running })
 }
 

@@ -72,6 +72,24 @@ impl Listeners {
         if errors.is_empty() { Ok(bound) } else { Err(Unusable(errors.join("\n"))) }
     }
 
+    /// The same, but what cannot be bound is told and left out.
+    pub(super) fn bind_possible(&self, wanted: &[ListenerPlan]) -> Vec<Bound> {
+        let one = |plan: &ListenerPlan| match self.bind(std::slice::from_ref(plan)) {
+            Ok(bound) => bound,
+            Err(error) => {
+                tracing::error!("listener {} is left out: {error}", plan.name);
+                Vec::new()
+            }
+        };
+        wanted.iter().flat_map(one).collect()
+    }
+
+    /// Whether every one of `wanted` is open as it is wanted.
+    pub(super) fn are_open(&self, wanted: &[ListenerPlan]) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.iter().all(|plan| open.get(&plan.address).is_some_and(|open| open.plan == *plan))
+    }
+
     /// Accepts from `bound`; stops accepting on what `wanted` does not have. Connections go on.
     pub(super) fn open(&self, gateway: &Arc<Gateway>, bound: Vec<Bound>, wanted: &[ListenerPlan]) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

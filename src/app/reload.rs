@@ -1,26 +1,25 @@
 //! Another configuration while the process runs: compiled completely, then swapped; an invalid one
 //! keeps what runs and says why.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::listeners::Listeners;
+use super::feed::{Changes, Feed};
+use super::listeners::{Bound, Listeners};
 use super::{Unusable, first_answers};
 use crate::config::{self, Configuration};
-use crate::file_watch::FileWatch;
 use crate::limits;
 use crate::proxy::Gateway;
 use crate::routing::table::Builder;
 use crate::shard::Lane;
 use crate::telemetry::gateway::Reload;
 
-/// Watches the configuration file and puts what it says into use.
+/// Watches where the configuration comes from and puts what it says into use.
 pub(super) struct Reloader {
-    file: Option<PathBuf>,
+    feed: Feed,
     builder: Arc<Builder>,
     listeners: Arc<Listeners>,
     gateway: Arc<Gateway>,
@@ -35,38 +34,39 @@ struct State {
 impl Reloader {
     pub(super) fn new(
         current: Configuration,
-        file: Option<PathBuf>,
+        feed: Feed,
         builder: Arc<Builder>,
         listeners: Arc<Listeners>,
         gateway: Arc<Gateway>,
     ) -> Self {
         let state = Mutex::new(State { current, last_error: None });
-        Self { file, builder, listeners, gateway, state }
+        Self { feed, builder, listeners, gateway, state }
     }
 
-    /// Reloads when the file changes and on SIGHUP; never ends.
+    /// Reloads when the feed says so and on SIGHUP; never ends.
     pub(super) async fn run(self: Arc<Self>) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else {
             return tracing::error!("cannot listen for SIGHUP: no reload");
         };
-        let Some(file) = self.file.clone() else {
-            while hangup.recv().await.is_some() {
-                self.gateway.access_log().reopen();
+        let changes = match &self.feed {
+            Feed::Fixed => {
+                while hangup.recv().await.is_some() {
+                    self.gateway.access_log().reopen();
+                }
+                return;
             }
-            return;
+            Feed::File(file) => Changes::file(file),
+            Feed::Resources(feed) => feed.watch(),
         };
-        let watched = FileWatch::default().file(file.clone());
         loop {
-            if let Err(error) = watched.refresh() {
-                tracing::warn!("{} is not watched, only looked at now and then: {error}", file.display());
-            }
+            // Watched before it is read, so that no change falls in between.
+            changes.refresh();
+            self.reload().await;
             tokio::select! {
-                _ = watched.changed() => {}
-                _ = tokio::time::sleep(limits::FILE_RESYNC) => {}
+                () = changes.next() => {}
+                () = tokio::time::sleep(limits::FILE_RESYNC) => {}
                 _ = hangup.recv() => self.gateway.access_log().reopen(),
             }
-            watched.take();
-            self.reload(&file).await;
         }
     }
 
@@ -76,11 +76,19 @@ impl Reloader {
         (state.current.document.clone(), state.last_error.clone())
     }
 
-    async fn reload(&self, file: &std::path::Path) {
-        let result = match config::load(file) {
-            Ok(next) if next == self.state().current => Ok(None),
+    async fn reload(&self) {
+        let loaded = match &self.feed {
+            Feed::Fixed => return,
+            Feed::File(file) => config::load(file).map_err(super::unusable),
+            Feed::Resources(feed) => {
+                let feed = feed.clone();
+                tokio::task::spawn_blocking(move || feed.load()).await.map_err(super::unusable)
+            }
+        };
+        let result = match loaded {
+            Ok(next) if next == self.state().current && self.is_complete(&next) => Ok(None),
             Ok(next) => self.apply(next).await.map(Some),
-            Err(errors) => Err(Unusable(errors.to_string())),
+            Err(error) => Err(error),
         };
         let metrics = &self.gateway.metrics().gateway;
         match result {
@@ -104,7 +112,7 @@ impl Reloader {
 
     /// Everything that can fail comes before anything changes.
     async fn apply(&self, next: Configuration) -> Result<Configuration, Unusable> {
-        let bound = self.listeners.bind(&next.plan.listeners)?;
+        let bound = self.bind(&next)?;
         let table = self.builder.build(&next.plan);
         let mut answered = Vec::new();
         table.for_each_backend(|backend, lane| {
@@ -125,6 +133,19 @@ impl Reloader {
             tracing::warn!("`{key}` changed: it takes effect when the process starts again");
         }
         Ok(next)
+    }
+
+    /// A listener from Kubernetes that cannot be bound costs nothing but itself, and is tried again.
+    fn bind(&self, next: &Configuration) -> Result<Vec<Bound>, Unusable> {
+        match &self.feed {
+            Feed::Resources(_) => Ok(self.listeners.bind_possible(&next.plan.listeners)),
+            Feed::Fixed | Feed::File(_) => self.listeners.bind(&next.plan.listeners),
+        }
+    }
+
+    /// Whether all that is wanted is open.
+    fn is_complete(&self, next: &Configuration) -> bool {
+        !matches!(self.feed, Feed::Resources(_)) || self.listeners.are_open(&next.plan.listeners)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

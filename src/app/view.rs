@@ -46,11 +46,14 @@ pub(super) fn configuration(reloader: Arc<Reloader>) -> JsonView {
 
 fn shown(route: &Route) -> Value {
     let backends = match &route.action {
-        Action::Redirect(_) => Value::Null,
+        Action::Redirect(_) | Action::Fail => Value::Null,
         Action::Forward(backends) => backends
             .choices()
             .iter()
-            .map(|(backend, weight)| json!({ "backend": **backend.name(), "weight": weight }))
+            .map(|choice| {
+                let backend = choice.backend.as_ref().map(|backend| &**backend.name());
+                json!({ "backend": backend, "weight": choice.weight })
+            })
             .collect(),
     };
     let mirrors: Value = route

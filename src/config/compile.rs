@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use backends::BackendTable;
 pub(super) use endpoints::endpoint;
-pub(super) use route::new_route;
+pub(crate) use route::new_route;
 
 use super::decode::{Report, WordOr, suggest};
 use super::document::At;
@@ -47,6 +47,7 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
     let routes = route::routes(file, &listeners, &mut backends, report);
     Plan {
         listeners: listeners.into_iter().map(|(plan, _)| plan).collect(),
+        sections: Vec::new(),
         admin,
         access_log: match &file.access_log {
             None => AccessLogPlan::default(),
@@ -66,7 +67,7 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
 }
 
 /// The listener at `address`, with the defaults.
-pub(super) fn new_listener(address: SocketAddr) -> ListenerPlan {
+pub(crate) fn new_listener(address: SocketAddr) -> ListenerPlan {
     ListenerPlan {
         name: address.to_string().into(),
         address,

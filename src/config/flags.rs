@@ -59,8 +59,7 @@ pub fn from_flags(
         return Err(flags.errors.settled());
     }
     let mut specs = pool(&primary);
-    let forward =
-        specs.iter().map(|spec| WeightedBackend { backend: spec.name.clone(), weight: 1 }).collect();
+    let forward = specs.iter().map(|spec| WeightedBackend::new(spec.name.clone(), 1)).collect();
     let mut route = compile::new_route("route-1".into(), RouteAction::Forward(forward));
     for url in copies {
         let mut mirror = MirrorPlan::new(url.name.clone());
@@ -75,6 +74,7 @@ pub fn from_flags(
             listeners: listeners.into_iter().map(compile::new_listener).collect(),
             admin: admin_address.map(|address| AdminPlan { address, token_file: None }),
             access_log: AccessLogPlan::Off,
+            sections: Vec::new(),
             backends: specs,
             routes: vec![route],
             trusted_hops: 0,

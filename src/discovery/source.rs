@@ -21,6 +21,15 @@ pub enum SourceSpec {
     },
     /// The targets of an SRV record, with their ports and weights.
     Srv(String),
+    /// The EndpointSlices of a Service.
+    Kubernetes {
+        /// The Service's namespace.
+        namespace: Arc<str>,
+        /// The Service's name.
+        service: Arc<str>,
+        /// The name of the Service's port; empty if it has none.
+        port: Arc<str>,
+    },
 }
 
 impl SourceSpec {
@@ -31,6 +40,7 @@ impl SourceSpec {
             Self::File(_) => "file",
             Self::Dns { .. } => "dns",
             Self::Srv(_) => "srv",
+            Self::Kubernetes { .. } => "kubernetes",
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::sleep_until;
 use super::Shared;
 use super::dns::DnsSource;
 use super::file::FileSource;
+use super::kubernetes::SliceSource;
 use super::resolver::{Action, Answer, Resolver, ResolverPolicy};
 use super::source::{EndpointSpec, SourceSpec, Update};
 use crate::upstream::registry::WeakBackendRef;
@@ -89,6 +90,7 @@ enum Source {
     Static(Vec<EndpointSpec>),
     File(FileSource),
     Dns(DnsSource),
+    Slices(SliceSource),
 }
 
 impl Source {
@@ -98,6 +100,9 @@ impl Source {
             SourceSpec::File(path) => Self::File(FileSource::open(path, shared.parse, &shared.files)),
             SourceSpec::Dns { host, port } => Self::Dns(DnsSource::addresses(host, port, shared.dns.clone())),
             SourceSpec::Srv(name) => Self::Dns(DnsSource::services(name, shared.dns.clone())),
+            SourceSpec::Kubernetes { namespace, service, port } => {
+                Self::Slices(shared.slices.source(&namespace, &service, port))
+            }
         }
     }
 
@@ -116,6 +121,7 @@ impl Source {
             },
             Self::File(file) => file.ask().await,
             Self::Dns(dns) => dns.ask().await,
+            Self::Slices(slices) => slices.ask().await,
         }
     }
 
@@ -123,6 +129,7 @@ impl Source {
     async fn changed(&mut self) -> Instant {
         match self {
             Self::File(file) => file.changed().await,
+            Self::Slices(slices) => slices.changed().await,
             Self::Static(_) | Self::Dns(_) => std::future::pending().await,
         }
     }

@@ -24,7 +24,7 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn start(dns: DnsSettings) -> Self {
         let registry = registry();
-        let settings = Settings { parse, dns, policy: ResolverPolicy::default() };
+        let settings = Settings { parse, dns, slices: Arc::default(), policy: ResolverPolicy::default() };
         let task = tokio::spawn(Discovery::new(settings).run(registry.clone())).abort_handle();
         Self { registry, task }
     }

@@ -35,6 +35,7 @@ use crate::upstream::registry::Registry;
 pub(crate) fn plan_of(backend: BackendSpec) -> Plan {
     Plan {
         listeners: Vec::new(),
+        sections: Vec::new(),
         admin: None,
         access_log: AccessLogPlan::Off,
         routes: vec![RoutePlan {
@@ -42,7 +43,7 @@ pub(crate) fn plan_of(backend: BackendSpec) -> Plan {
             listeners: None,
             hosts: Vec::new(),
             matches: Vec::new(),
-            action: RouteAction::Forward(vec![WeightedBackend { backend: backend.name.clone(), weight: 1 }]),
+            action: RouteAction::Forward(vec![WeightedBackend::new(backend.name.clone(), 1)]),
             filters: Filters::default(),
             timeouts: Timeouts::default(),
             limits: Default::default(),
@@ -301,8 +302,9 @@ async fn each_reason_not_to_copy_is_counted_as_itself() {
     type Change = fn(&mut MirrorPlan);
     type Ask = fn(&mut Subject<'_>);
     let same: Ask = |_| {};
-    let cases: [(Outcome, Change, Ask); 10] = [
+    let cases: [(Outcome, Change, Ask); 11] = [
         (Outcome::SkippedDraining, |_| {}, |subject| subject.draining = true),
+        (Outcome::SkippedOverload, |_| {}, |subject| subject.overloaded = true),
         (Outcome::SkippedUpgrade, |_| {}, |subject| subject.upgrades = true),
         (Outcome::SkippedLoop, |_| {}, |subject| subject.hops = Some(1)),
         (Outcome::SkippedMethod, |mirror| mirror.methods = Some(vec![Method::GET]), same),
@@ -526,4 +528,45 @@ async fn a_copy_that_comes_back_is_known_by_its_token() {
     assert!(come_back(std::slice::from_ref(&token)), "a gateway between took the marker away");
     assert!(!come_back(&[marker]), "anybody can send a marker");
     assert!(!come_back(&[("x-mirrorgate-token", "0".repeat(32))]));
+}
+
+/// A seeded run of requests and endings against the budget: whatever comes, there are never more in
+/// flight than allowed, a broken mirror has one probe at a time, and the counts add up.
+#[tokio::test]
+async fn any_course_of_events_keeps_the_bounds() {
+    let (address, _read) = answering(OK).await;
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let limit = random.usize(1..8);
+        let setting = Setting::new(address, |mirror| mirror.in_flight = limit);
+        let mut flying: Vec<(Permit, bool)> = Vec::new();
+        let mut offered = 0;
+        for _ in 0..200 {
+            if random.bool() {
+                offered += 1;
+                let budget = &setting.mirror().budget;
+                let broken = budget.is_broken();
+                budget.metrics().offered(WorkerId(0));
+                match budget.admit(WorkerId(0)) {
+                    Ok(permit) => flying.push((permit, broken)),
+                    Err(outcome) => budget.skipped(WorkerId(0), outcome),
+                }
+            } else if !flying.is_empty() {
+                let (permit, _) = flying.swap_remove(random.usize(..flying.len()));
+                match random.u8(..8) {
+                    0 => permit.end(Outcome::Delivered),
+                    1 => permit.end(Outcome::FailedTimeout),
+                    2 => drop(permit),
+                    _ => permit.end(Outcome::FailedConnect),
+                }
+            }
+            assert!(flying.len() <= limit, "seed {seed}");
+            assert_eq!(setting.metrics().in_flight.load(Ordering::Relaxed), flying.len(), "seed {seed}");
+            assert_eq!(setting.metrics().accounting_error(), 0, "seed {seed}");
+            let probes = flying.iter().filter(|(_, probe)| *probe).count();
+            assert!(!setting.mirror().budget.is_broken() || probes <= 1, "seed {seed}: {probes} probes");
+        }
+        flying.clear();
+        setting.assert_settled(offered);
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -38,6 +38,14 @@ pub struct Context {
     client: ClientInfo,
     peer: SocketAddr,
     state: Arc<ConnectionState>,
+    /// Weak, for copies keep the context for longer than there is a connection.
+    place: Weak<Place>,
+}
+
+/// A connection's place in all counts, which a tunnel keeps when HTTP has left it.
+pub struct Place {
+    _counted: Counted,
+    _slot: Option<AddressSlot>,
 }
 
 impl Context {
@@ -49,7 +57,7 @@ impl Context {
         (client, peer): (ClientInfo, SocketAddr),
         state: Arc<ConnectionState>,
     ) -> Arc<Self> {
-        Arc::new(Self { gateway, worker, listener, client, peer, state })
+        Arc::new(Self { gateway, worker, listener, client, peer, state, place: Weak::new() })
     }
 
     /// What all workers share.
@@ -82,6 +90,11 @@ impl Context {
         [self.worker.random(), self.worker.random()]
     }
 
+    /// Its place in all counts; `None` once it has ended.
+    pub fn place(&self) -> Option<Arc<Place>> {
+        self.place.upgrade()
+    }
+
     /// What its deadlines look at.
     pub fn state(&self) -> &Arc<ConnectionState> {
         &self.state
@@ -112,10 +125,9 @@ pub(super) fn spawn(
     let (gateway, listener) = (gateway.clone(), listener.clone());
     let home = worker.clone();
     worker.spawn(async move {
-        let _counted = counted;
         // Without it a small response may wait 40 ms for the client's delayed acknowledgement.
         if stream.set_nodelay(true).is_ok() {
-            serve(gateway, home, Stream::Tcp(stream), peer, listener).await;
+            serve(gateway, home, Stream::Tcp(stream), peer, listener, counted).await;
         }
     });
 }
@@ -137,9 +149,9 @@ async fn serve(
     stream: Stream,
     peer: SocketAddr,
     listener: Arc<Listener>,
+    counted: Counted,
 ) {
-    let Some(Opened { stream, peer, client, protocol, slot: _slot }) =
-        open(&gateway, stream, peer, &listener).await
+    let Some(Opened { stream, peer, client, protocol, slot }) = open(&gateway, stream, peer, &listener).await
     else {
         return;
     };
@@ -160,11 +172,14 @@ async fn serve(
             _ => return,
         },
     };
-    let context = Arc::new(Context { client, gateway, worker, listener, peer, state });
+    let place = Arc::new(Place { _counted: counted, _slot: slot });
+    let context =
+        Arc::new(Context { client, gateway, worker, listener, peer, state, place: Arc::downgrade(&place) });
     match protocol {
         Protocol::Http1 => serve_http1(context, framed, &limits).await,
         Protocol::Http2 => serve_http2(context, framed, &limits).await,
     }
+    drop(place);
 }
 
 /// Reads what proxies in front say, and ends TLS, as the listener wants it.

@@ -22,6 +22,7 @@ use super::tunnel;
 use crate::mirror::copy::Copy;
 use crate::mirror::tee::Tee;
 use crate::mirror::{self, Subject};
+use crate::routing::cors::Preflight;
 use crate::routing::filter::{Filters, Redirect};
 use crate::routing::index::RequestView;
 use crate::routing::table::{Action, Route, RoutingTable};
@@ -94,7 +95,7 @@ where
         return Err(Refusal::MethodNotAllowed);
     }
 
-    let view = view(context, &parts, &target);
+    let view = view(context, &table, &parts, &target).ok_or(Refusal::NoRoute)?;
     let (route, prefix) =
         table.find(&view).map(|(route, prefix)| (route.clone(), prefix)).ok_or(Refusal::NoRoute)?;
     finish.routed(&route);
@@ -112,30 +113,39 @@ where
     let backends = match &route.action {
         Action::Redirect(redirect) => return redirected(context, redirect, &parts, prefix, finish),
         Action::Forward(backends) => backends,
+        Action::Fail => return Err(Refusal::NoBackend),
     };
-    let backend = backends.pick(context.worker().random()).ok_or(Refusal::NoBackend)?;
+    let cross_origin = match &route.filters.cors {
+        Some(cors) => match cors.answer(&parts) {
+            Preflight::Answer(response) => return Ok(answered(*response, finish)),
+            Preflight::Pass(fields) => Some(fields),
+        },
+        None => None,
+    };
+    let choice = backends.pick(context.worker().random()).ok_or(Refusal::NoBackend)?;
+    let backend = choice.backend.as_ref().ok_or(Refusal::NoBackend)?;
     finish.backend(backend.name());
     if backend.endpoints().is_empty() {
         return Err(Refusal::Exchange(crate::upstream::ExchangeError::NoEndpoints));
     }
     rewrite(&route.filters, &mut parts, prefix)?;
+    rewrite(&choice.filters, &mut parts, prefix)?;
 
-    let copies = mirror::begin(
-        &route.mirrors,
-        &Subject {
-            parts: &parts,
-            prefix: route.filters.prefix_after(prefix),
-            length,
-            size: incoming.size_hint(),
-            client: target.client,
-            draw: if route.mirrors.is_empty() { 0 } else { context.worker().random() },
-            hops: copied(&target, &table, &parts),
-            upgrades: upgraded.is_some(),
-            draining: context.gateway().is_draining(),
-            overloaded,
-        },
-        context.worker(),
-    );
+    let mirrored = !(route.mirrors.is_empty() && choice.mirrors.is_empty());
+    let subject = Subject {
+        parts: &parts,
+        prefix: route.filters.prefix_after(prefix),
+        length,
+        size: incoming.size_hint(),
+        client: target.client,
+        draw: if mirrored { context.worker().random() } else { 0 },
+        hops: copied(&target, &table, &parts),
+        upgrades: upgraded.is_some(),
+        draining: context.gateway().is_draining(),
+        overloaded,
+    };
+    let mut copies = mirror::begin(&route.mirrors, &subject, context.worker());
+    copies.extend(mirror::begin(&choice.mirrors, &subject, context.worker()));
     route.metrics.forwarded(context.worker().id());
     let source = ClientBody::new(incoming, finish.received(), most);
     let expected = parts.headers.contains_key(EXPECT);
@@ -162,7 +172,11 @@ where
     sanitize::outbound(&mut parts, trust);
     // What an endpoint speaks is its hop's: an answer of HTTP/1.0 must not end the client's connection.
     parts.version = Version::HTTP_11;
+    choice.filters.response_headers.apply(&mut parts.headers);
     route.filters.response_headers.apply(&mut parts.headers);
+    if let Some(fields) = cross_origin {
+        fields.apply(&mut parts.headers);
+    }
     if let (Some(asked), Some(through)) = (upgraded, tunnel) {
         tunnel::splice(context, asked, through, &mut parts.headers);
     }
@@ -189,19 +203,22 @@ fn length(parts: &request::Parts, incoming: &impl Body) -> Length {
     }
 }
 
+/// `None` when no part of the listener takes requests for that host.
 fn view<'request>(
     context: &Context,
+    table: &RoutingTable,
     parts: &'request request::Parts,
     target: &'request Target,
-) -> RequestView<'request> {
-    RequestView {
-        listener: context.listener().id.0,
-        host: target.authority.as_ref().map_or("", Authority::host),
+) -> Option<RequestView<'request>> {
+    let host = target.authority.as_ref().map_or("", Authority::host);
+    Some(RequestView {
+        listener: table.section(context.listener().id, host)?.0,
+        host,
         path: parts.uri.path(),
         query: parts.uri.query(),
         method: &parts.method,
         headers: &parts.headers,
-    }
+    })
 }
 
 /// Applies the route's edits to what goes upstream.
@@ -244,6 +261,11 @@ fn redirected(
     *response.status_mut() = redirect.status;
     response.headers_mut().insert(http::header::LOCATION, location);
     Ok((response.into_parts().0, Content::Own(Bytes::new()), None))
+}
+
+fn answered(response: Response<()>, finish: &mut Finish) -> Answer {
+    finish.replied(response.status(), DIRECT);
+    (response.into_parts().0, Content::Own(Bytes::new()), None)
 }
 
 /// The body as the primary pulls it, and through it the copies.

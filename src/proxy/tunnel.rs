@@ -44,8 +44,10 @@ pub fn splice(
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.entry(UPGRADE).or_insert(asked.protocol);
     context.state().pass_through();
+    // As a connection it goes on: counted, and waited for by a drain.
+    let place = context.place();
     context.worker().spawn(async move {
-        let _lease = lease;
+        let _held = (lease, place);
         let Ok(client) = asked.on_upgrade.await else { return };
         let mut client = TokioIo::new(client);
         if !read.is_empty() && client.write_all(&read).await.is_err() {

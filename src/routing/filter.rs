@@ -26,6 +26,8 @@ pub struct Filters {
     pub host: Option<HeaderValue>,
     /// A new path.
     pub path: Option<PathRewrite>,
+    /// Who may ask from other origins.
+    pub cors: Option<std::sync::Arc<super::cors::Cors>>,
 }
 
 impl Filters {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::filter::{Filters, Redirect};
 use super::index::{Found, RequestView, RouteIndex, Rule};
+use super::sections::Sections;
 use crate::mirror::Mirror;
 use crate::mirror::budget::Budget;
 use crate::mirror::loop_guard::LoopGuard;
@@ -19,6 +20,7 @@ use crate::upstream::registry::{BackendRef, Registry};
 pub struct RoutingTable {
     routes: Vec<Arc<Route>>,
     index: RouteIndex,
+    sections: Sections,
     trust: TrustSettings,
     limits: ClientLimits,
     guard: LoopGuard,
@@ -50,12 +52,26 @@ pub enum Action {
     Forward(Backends),
     /// Answered with a redirect.
     Redirect(Redirect),
+    /// Answered 500.
+    Fail,
 }
 
 /// Backends that share a route's traffic by weight.
 pub struct Backends {
-    choices: Vec<(BackendRef, u32)>,
+    choices: Vec<Choice>,
     total: u64,
+}
+
+/// A backend that takes a share.
+pub struct Choice {
+    /// `None` could not be resolved: its share is answered 500.
+    pub backend: Option<BackendRef>,
+    /// Its share.
+    pub weight: u32,
+    /// Edits of what goes there, after the route's.
+    pub filters: Filters,
+    /// Who gets copies of what goes there.
+    pub mirrors: Vec<Arc<Mirror>>,
 }
 
 /// Makes tables of plans, and carries over from one to the next what must outlive a reload.
@@ -83,6 +99,11 @@ impl RoutingTable {
         self.routes.get(rule).map(|route| (route, prefix))
     }
 
+    /// The part of `listener` that takes requests for `host`; `None` when none does.
+    pub fn section(&self, listener: ListenerId, host: &str) -> Option<ListenerId> {
+        self.sections.find(listener, host)
+    }
+
     /// All routes, in order.
     pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
@@ -108,7 +129,10 @@ impl RoutingTable {
     pub fn for_each_backend(&self, mut visit: impl FnMut(&BackendRef, Lane)) {
         for route in &self.routes {
             if let Action::Forward(backends) = &route.action {
-                backends.choices.iter().for_each(|(backend, _)| visit(backend, Lane::Primary));
+                for choice in &backends.choices {
+                    choice.backend.iter().for_each(|backend| visit(backend, Lane::Primary));
+                    choice.mirrors.iter().for_each(|mirror| visit(&mirror.backend, Lane::Mirror));
+                }
             }
             route.mirrors.iter().for_each(|mirror| visit(&mirror.backend, Lane::Mirror));
         }
@@ -117,25 +141,22 @@ impl RoutingTable {
 
 impl Backends {
     /// The backend that `draw`, uniform over 64 bits, falls on. `None` when none has a weight.
-    pub fn pick(&self, draw: u64) -> Option<&BackendRef> {
-        if let [(only, weight)] = self.choices.as_slice() {
-            return (*weight > 0).then_some(only);
+    pub fn pick(&self, draw: u64) -> Option<&Choice> {
+        if let [only] = self.choices.as_slice() {
+            return (only.weight > 0).then_some(only);
         }
         let mut point = ((u128::from(draw) * u128::from(self.total)) >> 64) as u64;
-        self.choices
-            .iter()
-            .find(|(_, weight)| match point.checked_sub(u64::from(*weight)) {
-                Some(rest) => {
-                    point = rest;
-                    false
-                }
-                None => true,
-            })
-            .map(|(backend, _)| backend)
+        self.choices.iter().find(|choice| match point.checked_sub(u64::from(choice.weight)) {
+            Some(rest) => {
+                point = rest;
+                false
+            }
+            None => true,
+        })
     }
 
     /// The backends with their weights.
-    pub fn choices(&self) -> &[(BackendRef, u32)] {
+    pub fn choices(&self) -> &[Choice] {
         &self.choices
     }
 }
@@ -177,6 +198,7 @@ impl Builder {
             .collect();
         RoutingTable {
             index: RouteIndex::build(&rules),
+            sections: Sections::build(&plan.sections, |name| self.listener(name)),
             routes: plan
                 .routes
                 .iter()
@@ -198,31 +220,44 @@ impl Builder {
 
     fn route(&self, plan: &RoutePlan, specs: &HashMap<Arc<str>, &BackendSpec>, body: Option<u64>) -> Route {
         let reference = |name: &Arc<str>| specs.get(name).map(|spec| self.registry.reference(spec));
+        let of_choices = match &plan.action {
+            RouteAction::Forward(choices) => choices.as_slice(),
+            RouteAction::Redirect(_) | RouteAction::Fail => &[],
+        };
+        let every: Vec<_> =
+            plan.mirrors.iter().chain(of_choices.iter().flat_map(|choice| &choice.mirrors)).collect();
+        let mirror = |mirror: &MirrorPlan| {
+            let backend = reference(&mirror.backend)?;
+            let before = every.iter().take_while(|other| !std::ptr::eq(**other, mirror));
+            let index = before.filter(|other| other.backend == mirror.backend).count();
+            Some(Arc::new(self.mirror(plan, mirror, index, backend)))
+        };
+        let mirrors = |mirrors: &[MirrorPlan]| mirrors.iter().filter_map(mirror).collect::<Vec<_>>();
         let action = match &plan.action {
             RouteAction::Redirect(redirect) => Action::Redirect(redirect.clone()),
+            RouteAction::Fail => Action::Fail,
             RouteAction::Forward(backends) => {
                 let choices: Vec<_> = backends
                     .iter()
-                    .filter_map(|choice| Some((reference(&choice.backend)?, choice.weight)))
+                    .map(|choice| Choice {
+                        backend: reference(&choice.backend),
+                        weight: choice.weight,
+                        filters: choice.filters.clone(),
+                        mirrors: mirrors(&choice.mirrors),
+                    })
                     .collect();
-                let total = choices.iter().map(|(_, weight)| u64::from(*weight)).sum();
+                let total = choices.iter().map(|choice| u64::from(choice.weight)).sum();
                 Action::Forward(Backends { choices, total })
             }
         };
-        let mirrors = plan.mirrors.iter().enumerate().filter_map(|(index, mirror)| {
-            let backend = reference(&mirror.backend)?;
-            let before = plan.mirrors.iter().take(index).filter(|other| other.backend == mirror.backend);
-            Some(Arc::new(self.mirror(plan, mirror, before.count(), backend)))
-        });
-        let mirrors = mirrors.collect();
         Route {
             name: plan.name.clone(),
             action,
             filters: plan.filters.clone(),
             timeouts: plan.timeouts,
+            mirrors: mirrors(&plan.mirrors),
             max_body: plan.limits.body.or(body),
             rate: self.rate(plan),
-            mirrors,
             metrics: self.metrics.route(&plan.name),
         }
     }

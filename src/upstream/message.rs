@@ -106,15 +106,15 @@ impl Message {
 
 impl Either {
     /// For an endpoint of HTTP/1.
-    pub fn http1(self: Box<Self>) -> Box<Exchange> {
-        let Self { mut http1, body, .. } = *self;
+    pub fn http1(self) -> Box<Exchange> {
+        let Self { mut http1, body, .. } = self;
         http1.set_body(body);
         http1
     }
 
     /// For an endpoint of HTTP/2.
-    pub fn http2(self: Box<Self>) -> Box<http::Request<http2::OutgoingBody>> {
-        let Self { mut http2, body, .. } = *self;
+    pub fn http2(self) -> Box<http::Request<http2::OutgoingBody>> {
+        let Self { mut http2, body, .. } = self;
         http2.body_mut().set(body);
         http2
     }

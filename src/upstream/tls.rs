@@ -3,8 +3,8 @@
 //! A [`Connector`] belongs to a backend. What cannot be read makes exchanges fail with a reason, never
 //! a route or a reload: the backend may be a mirror's. Called by [`crate::upstream`] after connecting.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use rustls::client::{ClientConfig, ClientSessionMemoryCache, Resumption};
@@ -22,6 +22,7 @@ pub struct Connector {
     plan: BackendTls,
     protocol: Protocol,
     current: ArcSwap<Loaded>,
+    told: Mutex<Option<Instant>>,
 }
 
 struct Loaded {
@@ -61,7 +62,7 @@ impl Connector {
         if let Err(error) = &loaded.configs {
             tracing::error!("TLS to a backend cannot be set up: {error}");
         }
-        Self { plan: plan.clone(), protocol, current: ArcSwap::from_pointee(loaded) }
+        Self { plan: plan.clone(), protocol, current: ArcSwap::from_pointee(loaded), told: Mutex::default() }
     }
 
     /// Reads the files again. Bad new ones leave the old in use. Blocks.
@@ -81,6 +82,16 @@ impl Connector {
             (Err(error), Err(last)) if error == last => {}
             _ => self.current.store(Arc::new(next)),
         }
+    }
+
+    /// Whether it is time to tell of another failure: once in [`limits::FAILURE_LOG_INTERVAL`].
+    pub fn may_tell(&self) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told.is_none_or(|last| last.elapsed() >= limits::FAILURE_LOG_INTERVAL);
+        if due {
+            *told = Some(Instant::now());
+        }
+        due
     }
 
     /// Shakes hands over `stream`, and says whether the endpoint speaks HTTP/2. With `upgrade` it is

@@ -1,6 +1,8 @@
 //! What of a request reaches the primary and its copies, and what of a response the client.
 
-use crate::harness::{End, Upstream, chunked, gateway};
+use std::time::Duration;
+
+use crate::harness::{End, Upstream, chunked, eventually, gateway, within};
 
 fn to(primary: &Upstream, mirror: &Upstream) -> String {
     format!("routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]", primary.address, mirror.address)
@@ -291,6 +293,40 @@ async fn an_upgrade_joins_the_two_connections_and_is_not_copied() {
     assert_eq!((request.field("connection"), request.field("upgrade")), (Some("upgrade"), Some("echo")));
     gateway.outcome("skipped_upgrade", 1).await;
     gateway.settled().await;
+}
+
+/// A tunnel is a connection like any other: it counts, and a drain waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_waits_for_tunnels() {
+    let upstream = Upstream::script(|mut served| async move {
+        let Some(_) = served.wire.head().await else { return };
+        served
+            .wire
+            .send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+            .await;
+        while served.wire.more().await {
+            let all = served.wire.take(served.wire.unread().len());
+            served.wire.send(all).await;
+        }
+    })
+    .await;
+    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", upstream.address)).await;
+    let mut client = gateway.connect().await;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    assert_eq!(client.response_to("GET").await.unwrap().status(), 101);
+    gateway.counts("mirrorgate_client_connections", &[], 1.0).await;
+    let address = gateway.address;
+    let drained = tokio::spawn(gateway.drain(Duration::ZERO));
+    let closed = || std::net::TcpStream::connect(address).is_err();
+    eventually("nobody is let in any more", closed).await;
+    client.send("still here").await;
+    while client.unread() != b"still here" {
+        assert!(client.more().await, "the tunnel was cut");
+    }
+    assert!(!drained.is_finished());
+    client.finish().await;
+    client.closed().await;
+    assert!(within("the end of the drain", drained).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

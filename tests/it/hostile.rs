@@ -157,7 +157,8 @@ async fn malformed_chunks_never_look_complete_to_anybody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_http2_requests_are_refused_one_by_one() {
     let scene = scene("").await;
-    let cases: &[(&str, &[(&str, Option<&str>)])] = &[
+    type Changes = &'static [(&'static str, Option<&'static str>)];
+    let cases: &[(&str, Changes)] = &[
         ("no path", &[(":path", None)]),
         ("no method", &[(":method", None)]),
         ("no scheme", &[(":scheme", None)]),

@@ -1,5 +1,8 @@
 //! HTTP/2 with prior knowledge, on listeners and to backends.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::Request;
 
 use crate::harness::{H2Client, H2Upstream, Upstream, chunked, gateway, noise};
@@ -113,6 +116,59 @@ async fn an_http2_backend_that_is_not_there_is_502() {
     for address in [nobody, not_h2.address] {
         let gateway = gateway(&format!("routes: [{{ backend: 'h2c://{address}' }}]")).await;
         assert_eq!(gateway.get("/").await.status(), 502);
+    }
+}
+
+/// A server that says goodbye after each few streams, in two ways.
+async fn leaving(per_connection: usize, refuse: bool) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let mut served = 0;
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    served += 1;
+                    if served > per_connection && refuse {
+                        // RFC 9113, 8.7: it was not looked at.
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        continue;
+                    }
+                    let mut body = respond.send_response(http::Response::new(()), false).unwrap();
+                    body.send_data("ok".into(), true).unwrap();
+                    if served == per_connection {
+                        connection.graceful_shutdown();
+                    }
+                }
+            });
+        }
+    });
+    (address, connections)
+}
+
+/// RFC 9113, 6.8: what a GOAWAY leaves out goes elsewhere, and no client notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn backends_that_leave_cost_no_request() {
+    for refuse in [false, true] {
+        let (address, connections) = leaving(7, refuse).await;
+        let gateway =
+            gateway(&format!("routes: [{{ backend: 'h2c://{address}', mirrors: ['h2c://{address}'] }}]"))
+                .await;
+        let clients = (0..8).map(|_| async {
+            let mut client = gateway.connect().await;
+            for _ in 0..50 {
+                client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+                let response = client.response().await;
+                assert_eq!((response.status(), response.text().as_str()), (200, "ok"));
+            }
+        });
+        futures_util::future::join_all(clients).await;
+        assert!(connections.load(Ordering::SeqCst) >= 400 / 7);
+        gateway.settled().await;
     }
 }
 

@@ -75,6 +75,7 @@ async fn load_is_shed_copies_first() {
     assert_eq!((refused.status(), refused.text().as_str()), (503, "overloaded"));
     // Once they are gone there is room again.
     drop(waiting);
+    gateway.counts("mirrorgate_client_connections", &[], 0.0).await;
     let mut client = gateway.connect().await;
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     eventually("another request in flight", || primary.connections() == 6).await;

@@ -13,6 +13,7 @@ mod errors;
 mod forwarding;
 mod hostile;
 mod http2;
+mod kubernetes;
 mod limits;
 mod mirrors;
 mod process;

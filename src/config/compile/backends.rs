@@ -174,7 +174,7 @@ fn upstream_host(raw: &raw::Backend, source: &SourceSpec, secure: bool) -> Optio
             },
             _ => return None,
         },
-        SourceSpec::File(_) => return None,
+        SourceSpec::File(_) | SourceSpec::Kubernetes { .. } => return None,
     };
     HeaderValue::from_str(&text).ok()
 }

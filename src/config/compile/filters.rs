@@ -29,6 +29,7 @@ pub(super) fn filters(route: &raw::Route, report: &mut Report<'_>) -> Filters {
         // A host name consists of characters that a header value may have.
         host: raw.host.as_ref().and_then(|host| HeaderValue::from_str(&host.value.0).ok()),
         path: raw.path.as_ref().and_then(|path| path_rewrite(route, path, report)),
+        cors: None,
     }
 }
 

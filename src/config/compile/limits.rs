@@ -11,10 +11,7 @@ use crate::plan::{ClientLimits, RateKey, RatePlan, RouteLimits};
 pub(super) fn clients(raw: Option<&raw::Limits>, report: &mut Report<'_>) -> ClientLimits {
     let mut limits = ClientLimits::default();
     let Some(raw) = raw else { return limits };
-    let size = |value: &Option<Located<_>>, default| {
-        value.as_ref().map_or(default, |size: &Located<crate::config::units::Size>| size.value.0)
-    };
-    limits.head_bytes = size(&raw.head, limits.head_bytes);
+    limits.head_bytes = raw.head.as_ref().map_or(limits.head_bytes, |size| size.value.0);
     if let Some(head) = &raw.head
         && !(MIN_HEAD..=MAX_HEAD).contains(&head.value.0)
     {

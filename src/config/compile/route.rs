@@ -15,7 +15,7 @@ use crate::routing::filter::Filters;
 use crate::routing::matches::HostPattern;
 
 /// The route called `name` that takes every request and has the default deadlines.
-pub(in crate::config) fn new_route(name: Arc<str>, action: RouteAction) -> RoutePlan {
+pub(crate) fn new_route(name: Arc<str>, action: RouteAction) -> RoutePlan {
     RoutePlan {
         name,
         listeners: None,
@@ -113,8 +113,7 @@ fn action(raw: &raw::Route, backends: &mut BackendTable, report: &mut Report<'_>
     }
     // Each of them is compiled even if they exclude each other, for the errors in them.
     let single = raw.backend.as_ref().and_then(|reference| backends.reference(reference, report));
-    let mut forward: Vec<_> =
-        single.into_iter().map(|backend| WeightedBackend { backend, weight: 1 }).collect();
+    let mut forward: Vec<_> = single.into_iter().map(|backend| WeightedBackend::new(backend, 1)).collect();
     if let Some(list) = &raw.backends {
         refuse_empty(list.length, list.at, "name at least one backend", report);
         let weight = |raw: &raw::WeightedBackend| raw.weight.as_ref().map_or(1, |weight| weight.value.0);
@@ -125,7 +124,7 @@ fn action(raw: &raw::Route, backends: &mut BackendTable, report: &mut Report<'_>
         }
         for raw in &list.items {
             if let Some(backend) = backends.reference(&raw.backend, report) {
-                forward.push(WeightedBackend { backend, weight: weight(raw) });
+                forward.push(WeightedBackend::new(backend, weight(raw)));
             }
         }
     }

@@ -50,7 +50,7 @@ pub(super) fn backend(
             }
             None
         }
-        (None, SourceSpec::File(_)) => None,
+        (None, SourceSpec::File(_) | SourceSpec::Kubernetes { .. }) => None,
     };
     BackendTls {
         ca: raw.ca.as_ref().map(|ca| file(ca, base)),

@@ -50,7 +50,7 @@ fn the_smallest_one_has_every_default() {
     let [route] = plan.routes.as_slice() else { panic!("{:?}", plan.routes) };
     assert_eq!(&*route.name, "route-1");
     assert_eq!((&route.listeners, route.hosts.len(), route.matches.len()), (&None, 0, 0));
-    let forward = WeightedBackend { backend: "http://a.svc".into(), weight: 1 };
+    let forward = WeightedBackend::new("http://a.svc".into(), 1);
     assert_eq!(route.action, RouteAction::Forward(vec![forward]));
     assert_eq!(route.timeouts, Timeouts { request: None, backend: Some(limits::BACKEND_TIMEOUT) });
     assert_eq!(route.mirrors, [mirror("http://b.svc", Fraction { numerator: 10, denominator: 100 })]);
@@ -202,7 +202,7 @@ fn flags_make_one_route_with_one_pool() {
     let endpoints = ["127.0.0.1:9001", "127.0.0.1:9002"].map(|text| EndpointSpec::new(text.parse().unwrap()));
     assert_eq!(plan.backends[0].source, SourceSpec::Static(endpoints.into()));
     assert_eq!(plan.backends.len(), 3);
-    let forward = WeightedBackend { backend: plan.backends[0].name.clone(), weight: 1 };
+    let forward = WeightedBackend::new(plan.backends[0].name.clone(), 1);
     assert_eq!(plan.routes[0].action, RouteAction::Forward(vec![forward]));
     let share = Fraction { numerator: 25, denominator: 1000 };
     assert_eq!(

@@ -38,6 +38,11 @@ impl Gateway {
                 Origin::Flags(Box::new(config::parse(text, base).unwrap_or_else(|errors| panic!("{errors}"))))
             }
         };
+        Self::of(origin).await
+    }
+
+    /// Starts a gateway of whatever `origin` says.
+    pub async fn of(origin: Origin) -> Self {
         let running = app::start(origin).await.unwrap();
         let address = running.address().unwrap();
         Self { running: Some(running), address }

@@ -1,0 +1,163 @@
+//! The same resources from a cluster: watches keep a snapshot up to date, and statuses are written back.
+//!
+//! One task for each kind and namespace ([`watch`]) swaps complete lists in and then follows events;
+//! one kind that cannot be read (its CRD is missing, a permission is) costs only itself. EndpointSlices
+//! go straight to the [`SliceStore`]. Statuses are written by the holder of a Lease ([`lease`],
+//! [`writer`]), and only when they say something new.
+
+mod lease;
+mod watch;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::{Client, Config};
+use tokio::sync::{Notify, watch as channel};
+use tokio::task::JoinSet;
+
+use super::resources::{Key, Resources};
+use super::status::Statuses;
+use crate::discovery::kubernetes::SliceStore;
+use crate::limits;
+
+/// How a cluster is talked to.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Namespaces to watch; empty is all.
+    pub namespaces: Vec<String>,
+    /// The only Gateway that is served; the Lease bears its name.
+    pub gateway: Option<Key>,
+    /// Another client than the environment's.
+    pub client: Option<Config>,
+}
+
+/// Why a cluster cannot be talked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// Neither a kubeconfig nor a service account was found.
+    #[error("no cluster is configured: {0}; hint: set KUBECONFIG, or run inside of a cluster")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The client cannot be made of it.
+    #[error("the cluster's configuration cannot be used: {0}")]
+    Client(#[from] kube::Error),
+}
+
+/// A cluster that is watched for as long as this lives.
+pub struct Cluster {
+    shared: Arc<Shared>,
+    statuses: channel::Sender<Option<Statuses>>,
+    _tasks: JoinSet<()>,
+}
+
+/// What the watches fill.
+struct Shared {
+    resources: Mutex<Resources>,
+    slices: Arc<SliceStore>,
+    changed: Notify,
+    /// Of each watch, whether it had its first answer, a list or an error.
+    answered: channel::Sender<HashMap<String, bool>>,
+    /// EndpointSlice watches that have a complete list, of all of them.
+    live_slices: Mutex<HashMap<String, bool>>,
+}
+
+impl Cluster {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// There is no configuration for a client. A cluster that does not answer is no error: it is tried
+    /// again until it does.
+    pub async fn connect(
+        options: Options,
+        controller: String,
+        slices: Arc<SliceStore>,
+    ) -> Result<Arc<Self>, ClusterError> {
+        // kube asks rustls for the process's provider.
+        let _already = rustls::crypto::ring::default_provider().install_default();
+        let mut config = match options.client {
+            Some(config) => config,
+            None => Config::infer().await?,
+        };
+        // A connection that went silent is given up soon after the watch on it would have ended.
+        config.read_timeout = Some(limits::WATCH_TIME + Duration::from_secs(10));
+        let namespace = config.default_namespace.clone();
+        let client = Client::try_from(config)?;
+        let shared = Arc::new(Shared {
+            resources: Mutex::default(),
+            slices,
+            changed: Notify::new(),
+            answered: channel::Sender::new(HashMap::new()),
+            live_slices: Mutex::default(),
+        });
+        let mut tasks = JoinSet::new();
+        watch::start(&client, &options.namespaces, &shared, &mut tasks);
+        let statuses = channel::Sender::new(None);
+        let leader = lease::Lease::new(client.clone(), namespace, options.gateway.as_ref());
+        tasks.spawn(writer::run(
+            client,
+            controller,
+            options.gateway,
+            shared.clone(),
+            statuses.subscribe(),
+            leader,
+        ));
+        Ok(Arc::new(Self { shared, statuses, _tasks: tasks }))
+    }
+
+    /// Resolves when every kind was listed or could not be, or when that takes too long.
+    pub async fn listed(&self) {
+        let mut answered = self.shared.answered.subscribe();
+        let all = answered.wait_for(|answered| answered.values().all(|answered| *answered));
+        if tokio::time::timeout(limits::FIRST_LISTS, all).await.is_err() {
+            tracing::warn!("the cluster has not answered yet; what it says is used as soon as it does");
+        }
+    }
+
+    /// The resources as last seen.
+    pub fn snapshot(&self) -> Resources {
+        self.shared.resources().clone()
+    }
+
+    /// Resolves when resources changed; changes that follow closely are one.
+    pub async fn changed(&self) {
+        self.shared.changed.notified().await;
+        tokio::time::sleep(limits::RESOURCES_SETTLE).await;
+    }
+
+    /// Has `statuses` written, if this process is the one that writes.
+    pub fn report(&self, statuses: Statuses) {
+        self.statuses.send_if_modified(|current| {
+            let news = current.as_ref() != Some(&statuses);
+            if news {
+                *current = Some(statuses);
+            }
+            news
+        });
+    }
+}
+
+impl Shared {
+    fn resources(&self) -> MutexGuard<'_, Resources> {
+        self.resources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self, watch: &str) {
+        self.answered.send_if_modified(|answered| answered.insert(watch.to_owned(), true) != Some(true));
+    }
+
+    /// Whether the watch of EndpointSlices called `watch` is up to date; the store is believed when
+    /// all of them are.
+    fn slices_live(&self, watch: &str, state: Result<(), String>) {
+        let mut live = self.live_slices.lock().unwrap_or_else(PoisonError::into_inner);
+        live.insert(watch.to_owned(), state.is_ok());
+        match state {
+            Err(error) => self.slices.stale(error),
+            Ok(()) if live.values().all(|live| *live) => self.slices.live(),
+            Ok(()) => {}
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Who writes statuses: the holder of a Lease, so that replicas do not write over each other.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use crate::gateway_api::resources::Key;
+use crate::limits;
+
+/// A Lease that this process holds, or tries to.
+pub(super) struct Lease {
+    api: Api<LeaseObject>,
+    name: String,
+    holder: String,
+}
+
+impl Lease {
+    /// The Lease for the statuses of `gateway`, in its namespace, or for those of all, in `namespace`.
+    pub(super) fn new(client: Client, namespace: String, gateway: Option<&Key>) -> Self {
+        let (namespace, name) = match gateway {
+            Some(gateway) => (gateway.namespace.clone(), format!("mirrorgate-{}", gateway.name)),
+            None => (namespace, "mirrorgate".to_owned()),
+        };
+        let host = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_default();
+        let holder = format!("{host}-{}-{:08x}", std::process::id(), fastrand::u32(..));
+        Self { api: Api::namespaced(client, &namespace), name, holder }
+    }
+
+    /// Takes or renews it; whether this process holds it now. An error is a no.
+    pub(super) async fn hold(&self) -> Result<bool, kube::Error> {
+        let now = Timestamp::now();
+        let Some(found) = self.api.get_opt(&self.name).await? else {
+            let lease = LeaseObject {
+                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                spec: Some(self.spec(now, None)),
+            };
+            return won(self.api.create(&PostParams::default(), &lease).await);
+        };
+        let spec = found.spec.clone().unwrap_or_default();
+        let mine = spec.holder_identity.as_deref() == Some(&self.holder);
+        let lasts = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0));
+        let expired = spec.renew_time.as_ref().is_none_or(|renewed| {
+            let age = now.duration_since(renewed.0);
+            age.is_positive() && age.unsigned_abs() > lasts
+        });
+        if !mine && !expired && spec.holder_identity.as_deref().is_some_and(|holder| !holder.is_empty()) {
+            return Ok(false);
+        }
+        // With the version that was read: whoever was faster wins.
+        let lease = LeaseObject { spec: Some(self.spec(now, mine.then_some(spec))), ..found };
+        won(self.api.replace(&self.name, &PostParams::default(), &lease).await)
+    }
+
+    fn spec(&self, now: Timestamp, mine: Option<LeaseSpec>) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(self.holder.clone()),
+            lease_duration_seconds: Some(limits::LEASE_TIME.as_secs() as i32),
+            acquire_time: mine.and_then(|spec| spec.acquire_time).or(Some(MicroTime(now))),
+            renew_time: Some(MicroTime(now)),
+            ..LeaseSpec::default()
+        }
+    }
+}
+
+/// A conflict means that another one was faster.
+fn won(written: Result<LeaseObject, kube::Error>) -> Result<bool, kube::Error> {
+    match written {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,223 @@
+//! Statuses as the API has them: pure. What a condition said before keeps the time since when it did.
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::gateway_api::GROUP;
+use crate::gateway_api::model::{ParentRef, RouteKind};
+use crate::gateway_api::resources::Key;
+use crate::gateway_api::status::{
+    ClassStatus, Condition, GatewayStatus, ListenerStatus, PolicyStatus, RouteStatus, SetStatus,
+};
+
+/// Features of the suite that hold, sorted as the API wants them.
+const FEATURES: &[&str] = &[
+    "BackendTLSPolicy",
+    "GRPCRoute",
+    "GRPCRouteNamedRouteRule",
+    "Gateway",
+    "GatewayAddressEmpty",
+    "GatewayHTTPListenerIsolation",
+    "GatewayPort8080",
+    "GatewayStaticAddresses",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendProtocolH2C",
+    "HTTPRouteBackendProtocolWebSocket",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendTimeout",
+    "HTTPRouteCORS",
+    "HTTPRouteDestinationPortMatching",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRoutePortRedirect",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteRequestMirror",
+    "HTTPRouteRequestMultipleMirrors",
+    "HTTPRouteRequestPercentageMirror",
+    "HTTPRouteRequestTimeout",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteSchemeRedirect",
+    "ListenerSet",
+    "ReferenceGrant",
+];
+
+/// Conditions, with the times of those in `current` that have not changed; conditions of types that
+/// we do not write are kept.
+fn conditions(current: &Value, wanted: &[Condition], generation: i64, now: &Timestamp) -> Value {
+    let before = current.get("conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut all: Vec<Value> = before
+        .iter()
+        .filter(|one| !OURS.iter().any(|kind| one.get("type").and_then(Value::as_str) == Some(kind)))
+        .cloned()
+        .collect();
+    for condition in wanted {
+        let status = if condition.holds { "True" } else { "False" };
+        let known = before.iter().find(|one| {
+            one.get("type").and_then(Value::as_str) == Some(condition.kind)
+                && one.get("status").and_then(Value::as_str) == Some(status)
+        });
+        let since = known.and_then(|one| one.get("lastTransitionTime")).cloned();
+        all.push(json!({
+            "type": condition.kind,
+            "status": status,
+            "reason": condition.reason,
+            "message": condition.message,
+            "observedGeneration": generation,
+            "lastTransitionTime": since.unwrap_or_else(|| json!(seconds(now))),
+        }));
+    }
+    Value::Array(all)
+}
+
+/// Types of conditions that we write.
+const OURS: &[&str] = &["Accepted", "Programmed", "ResolvedRefs", "Conflicted", "PartiallyInvalid"];
+
+fn seconds(now: &Timestamp) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+pub(super) fn class(current: &Value, status: &ClassStatus, now: &Timestamp) -> Value {
+    let features: Vec<_> = FEATURES.iter().map(|name| json!({ "name": name })).collect();
+    json!({
+        "conditions": conditions(current, &status.conditions, status.generation, now),
+        "supportedFeatures": features,
+    })
+}
+
+pub(super) fn gateway(current: &Value, status: &GatewayStatus, now: &Timestamp) -> Value {
+    // All addresses of a pod are none that anybody could use.
+    let named = status.addresses.iter().filter(|value| !matches!(value.as_str(), "0.0.0.0" | "::"));
+    let addresses: Vec<_> = named.map(|value| json!({ "type": "IPAddress", "value": value })).collect();
+    json!({
+        "addresses": addresses,
+        "attachedListenerSets": status.attached_sets,
+        "conditions": conditions(current, &status.conditions, status.generation, now),
+        "listeners": listeners(current, &status.listeners, status.generation, now),
+    })
+}
+
+pub(super) fn listener_set(current: &Value, status: &SetStatus, now: &Timestamp) -> Value {
+    json!({
+        "conditions": conditions(current, &status.conditions, status.generation, now),
+        "listeners": listeners(current, &status.listeners, status.generation, now),
+    })
+}
+
+fn listeners(current: &Value, wanted: &[ListenerStatus], generation: i64, now: &Timestamp) -> Value {
+    let before = current.get("listeners").and_then(Value::as_array).cloned().unwrap_or_default();
+    let one = |listener: &ListenerStatus| {
+        let known = before.iter().find(|one| one.get("name").and_then(Value::as_str) == Some(&listener.name));
+        let kind = |kind: &RouteKind| json!({ "group": GROUP, "kind": kind.name() });
+        json!({
+            "name": listener.name,
+            "attachedRoutes": listener.attached_routes,
+            "supportedKinds": listener.supported_kinds.iter().map(kind).collect::<Vec<_>>(),
+            "conditions": conditions(known.unwrap_or(&Value::Null), &listener.conditions, generation, now),
+        })
+    };
+    wanted.iter().map(one).collect()
+}
+
+/// Entries of other controllers, and of parents that are not `ours`, are kept as they are.
+pub(super) fn route(
+    current: &Value,
+    status: Option<&RouteStatus>,
+    namespace: &str,
+    controller: &str,
+    ours: &dyn Fn(&Key) -> bool,
+    now: &Timestamp,
+) -> Value {
+    let before = current.get("parents").and_then(Value::as_array).cloned().unwrap_or_default();
+    let by_us = |entry: &Value| entry.get("controllerName").and_then(Value::as_str) == Some(controller);
+    let mut parents: Vec<Value> = before
+        .iter()
+        .filter(|entry| !by_us(entry) || !ours(&referred(entry.get("parentRef"), namespace)))
+        .cloned()
+        .collect();
+    for (parent, wanted) in status.iter().flat_map(|status| &status.parents) {
+        let reference = parent_ref(parent);
+        let known = before.iter().find(|entry| by_us(entry) && entry.get("parentRef") == Some(&reference));
+        let generation = status.map_or(0, |status| status.generation);
+        parents.push(json!({
+            "parentRef": reference,
+            "controllerName": controller,
+            "conditions": conditions(known.unwrap_or(&Value::Null), wanted, generation, now),
+        }));
+    }
+    json!({ "parents": parents })
+}
+
+/// The same for the ancestors of a policy.
+pub(super) fn policy(
+    current: &Value,
+    status: Option<&PolicyStatus>,
+    controller: &str,
+    ours: &dyn Fn(&Key) -> bool,
+    now: &Timestamp,
+) -> Value {
+    let before = current.get("ancestors").and_then(Value::as_array).cloned().unwrap_or_default();
+    let by_us = |entry: &Value| entry.get("controllerName").and_then(Value::as_str) == Some(controller);
+    let mut ancestors: Vec<Value> = before
+        .iter()
+        .filter(|entry| !by_us(entry) || !ours(&referred(entry.get("ancestorRef"), "")))
+        .cloned()
+        .collect();
+    for (gateway, wanted) in status.iter().flat_map(|status| &status.ancestors) {
+        let reference = json!({
+            "group": GROUP, "kind": "Gateway", "namespace": gateway.namespace, "name": gateway.name,
+        });
+        let known = before.iter().find(|entry| by_us(entry) && entry.get("ancestorRef") == Some(&reference));
+        let generation = status.map_or(0, |status| status.generation);
+        ancestors.push(json!({
+            "ancestorRef": reference,
+            "controllerName": controller,
+            "conditions": conditions(known.unwrap_or(&Value::Null), wanted, generation, now),
+        }));
+    }
+    json!({ "ancestors": ancestors })
+}
+
+fn referred(reference: Option<&Value>, namespace: &str) -> Key {
+    let text = |key| reference.and_then(|reference| reference.get(key)).and_then(Value::as_str);
+    Key::new(text("namespace").unwrap_or(namespace), text("name").unwrap_or_default())
+}
+
+/// As written: whoever reads a status compares it with the spec.
+fn parent_ref(parent: &ParentRef) -> Value {
+    let mut reference = Map::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            reference.insert(key.to_owned(), value);
+        }
+    };
+    put("group", parent.group.as_ref().map(|text| json!(text)));
+    put("kind", parent.kind.as_ref().map(|text| json!(text)));
+    put("namespace", parent.namespace.as_ref().map(|text| json!(text)));
+    put("name", Some(json!(parent.name)));
+    put("sectionName", parent.section.as_ref().map(|text| json!(text)));
+    put("port", parent.port.map(|port| json!(port)));
+    Value::Object(reference)
+}
+
+/// Whether a status says what is wanted already. What is not there is as good as empty.
+pub(super) fn same(current: &Value, wanted: &Value) -> bool {
+    match (current, wanted) {
+        (Value::Null, Value::Array(items)) => items.is_empty(),
+        (Value::Null, Value::Number(number)) => number.as_i64() == Some(0),
+        (Value::Null, Value::Object(fields)) => fields.values().all(|field| same(&Value::Null, field)),
+        (Value::Object(one), Value::Object(other)) => {
+            other.iter().all(|(key, wanted)| same(one.get(key).unwrap_or(&Value::Null), wanted))
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        _ => current == wanted,
+    }
+}

@@ -1,0 +1,215 @@
+//! What became of resources, as data: conditions without times, which a writer adds. Compared as a
+//! whole, so that a status is written only when it says something new.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::model::{ParentRef, RouteKind};
+use super::resources::Key;
+
+/// One condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Its type.
+    pub kind: &'static str,
+    /// Whether it holds.
+    pub holds: bool,
+    /// In a word, as the specification has it.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl Condition {
+    /// A condition that holds.
+    pub fn yes(kind: &'static str, reason: &'static str) -> Self {
+        Self { kind, holds: true, reason, message: String::new() }
+    }
+
+    /// A condition that does not hold, and why.
+    pub fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, holds: false, reason, message: message.into() }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let holds = if self.holds { "True" } else { "False" };
+        write!(formatter, "{}={holds} ({})", self.kind, self.reason)?;
+        match self.message.is_empty() {
+            true => Ok(()),
+            false => write!(formatter, ": {}", self.message),
+        }
+    }
+}
+
+/// The condition of `kind` in `conditions`.
+pub fn condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.kind == kind)
+}
+
+/// What became of everything that this process serves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Statuses {
+    /// By name.
+    pub classes: BTreeMap<Key, ClassStatus>,
+    /// Gateways that are served.
+    pub gateways: BTreeMap<Key, GatewayStatus>,
+    /// ListenerSets of Gateways that are served.
+    pub listener_sets: BTreeMap<Key, SetStatus>,
+    /// Routes that name such a parent, with one entry for each.
+    pub routes: BTreeMap<(RouteKind, Key), RouteStatus>,
+    /// BackendTLSPolicies, by the Gateways through which they matter.
+    pub tls_policies: BTreeMap<Key, PolicyStatus>,
+}
+
+/// Of a GatewayClass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassStatus {
+    /// What it is observed at.
+    pub generation: i64,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+}
+
+/// Of a Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewayStatus {
+    /// What it is observed at.
+    pub generation: i64,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+    /// Where it can be reached.
+    pub addresses: Vec<String>,
+    /// Of its own listeners, in order.
+    pub listeners: Vec<ListenerStatus>,
+    /// ListenerSets that are accepted.
+    pub attached_sets: i32,
+}
+
+/// Of a ListenerSet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetStatus {
+    /// What it is observed at.
+    pub generation: i64,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+    /// Of its listeners, in order.
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// Of one listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: String,
+    /// Routes that attached.
+    pub attached_routes: i32,
+    /// Kinds of route that may attach.
+    pub supported_kinds: Vec<RouteKind>,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+}
+
+/// Of a route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteStatus {
+    /// What it is observed at.
+    pub generation: i64,
+    /// For each parent that this process serves.
+    pub parents: Vec<(ParentRef, Vec<Condition>)>,
+}
+
+/// Of a BackendTLSPolicy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyStatus {
+    /// What it is observed at.
+    pub generation: i64,
+    /// Gateways through which it matters.
+    pub ancestors: Vec<(Key, Vec<Condition>)>,
+}
+
+impl Statuses {
+    /// Whether something is not accepted, not resolved or not programmed.
+    pub fn complain(&self) -> bool {
+        let listeners = |listeners: &[ListenerStatus]| {
+            listeners.iter().flat_map(|listener| listener.conditions.clone()).collect::<Vec<_>>()
+        };
+        let classes = self.classes.values().flat_map(|status| status.conditions.clone());
+        let gateways = self
+            .gateways
+            .values()
+            .flat_map(|status| [status.conditions.clone(), listeners(&status.listeners)].concat());
+        let sets = self
+            .listener_sets
+            .values()
+            .flat_map(|status| [status.conditions.clone(), listeners(&status.listeners)].concat());
+        let routes = self
+            .routes
+            .values()
+            .flat_map(|status| status.parents.iter().flat_map(|(_, states)| states.clone()));
+        let policies = self
+            .tls_policies
+            .values()
+            .flat_map(|status| status.ancestors.iter().flat_map(|(_, states)| states.clone()));
+        let mut all = classes.chain(gateways).chain(sets).chain(routes).chain(policies);
+        all.any(|condition| match condition.kind {
+            // These two are good news when they do not hold.
+            "Conflicted" | "PartiallyInvalid" => condition.holds,
+            _ => !condition.holds,
+        })
+    }
+}
+
+impl fmt::Display for Statuses {
+    /// A line for each object and listener, and one for each condition below it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn conditions(
+            formatter: &mut fmt::Formatter<'_>,
+            indent: usize,
+            conditions: &[Condition],
+        ) -> fmt::Result {
+            conditions.iter().try_for_each(|condition| writeln!(formatter, "{:indent$}{condition}", ""))
+        }
+        fn listeners(formatter: &mut fmt::Formatter<'_>, listeners: &[ListenerStatus]) -> fmt::Result {
+            listeners.iter().try_for_each(|listener| {
+                let kinds: Vec<_> = listener.supported_kinds.iter().map(|kind| kind.name()).collect();
+                let (name, attached) = (&listener.name, listener.attached_routes);
+                writeln!(formatter, "  listener {name}: {attached} routes attached of {}", kinds.join(", "))?;
+                conditions(formatter, 4, &listener.conditions)
+            })
+        }
+        for (key, status) in &self.classes {
+            writeln!(formatter, "GatewayClass {key}")?;
+            conditions(formatter, 2, &status.conditions)?;
+        }
+        for (key, status) in &self.gateways {
+            writeln!(formatter, "Gateway {key} at {}", status.addresses.join(", "))?;
+            conditions(formatter, 2, &status.conditions)?;
+            listeners(formatter, &status.listeners)?;
+        }
+        for (key, status) in &self.listener_sets {
+            writeln!(formatter, "ListenerSet {key}")?;
+            conditions(formatter, 2, &status.conditions)?;
+            listeners(formatter, &status.listeners)?;
+        }
+        for ((kind, key), status) in &self.routes {
+            writeln!(formatter, "{kind} {key}")?;
+            for (parent, states) in &status.parents {
+                let section =
+                    parent.section.as_ref().map(|section| format!("/{section}")).unwrap_or_default();
+                let port = parent.port.map(|port| format!(":{port}")).unwrap_or_default();
+                writeln!(formatter, "  parent {}{section}{port}", parent.key(&key.namespace))?;
+                conditions(formatter, 4, states)?;
+            }
+        }
+        for (key, status) in &self.tls_policies {
+            writeln!(formatter, "BackendTLSPolicy {key}")?;
+            for (gateway, states) in &status.ancestors {
+                writeln!(formatter, "  for Gateway {gateway}")?;
+                conditions(formatter, 4, states)?;
+            }
+        }
+        Ok(())
+    }
+}

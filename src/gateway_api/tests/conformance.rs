@@ -1,0 +1,267 @@
+//! Every official conformance manifest, through reading and translation.
+//!
+//! They are not part of this repository: where the folder is not there, that is said.
+
+use std::path::PathBuf;
+
+use super::super::listeners::{AddressPool, Addresses};
+use super::super::manifests::Manifests;
+use super::super::model;
+use super::super::refs::for_each_backend;
+use super::super::translate::{Settings, Translation, translate};
+use crate::plan::RouteAction;
+
+fn folder() -> Option<PathBuf> {
+    let found = PathBuf::from(env!("CARGO_MANIFEST_DIR")).ancestors().skip(1).find_map(|up| {
+        let folder = up.join("shared/gateway-api/conformance");
+        folder.is_dir().then_some(folder)
+    });
+    if found.is_none() {
+        eprintln!("skipped: the conformance manifests are not on this machine");
+    }
+    found
+}
+
+/// The manifests of one test, with those that all tests use.
+fn manifests(folder: &std::path::Path, name: &str) -> Manifests {
+    let mut manifests = Manifests::default();
+    for file in [folder.join("base.yaml"), folder.join("tests").join(name)] {
+        let text = std::fs::read_to_string(&file).unwrap();
+        manifests.add(&file, &text.replace("{GATEWAY_CLASS_NAME}", "mirrorgate"));
+    }
+    manifests
+}
+
+fn translated(manifests: &Manifests) -> Translation {
+    let settings = Settings { any_class: true, ..Settings::default() };
+    let pool: AddressPool = "10.0.0.1-10.0.0.99".parse().unwrap();
+    translate(&manifests.resources, &settings, &mut Addresses::new(Some(pool)))
+}
+
+#[test]
+fn every_manifest_is_read_and_translated() {
+    let Some(folder) = folder() else { return };
+    let mut names: Vec<_> = folder
+        .join("tests")
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(names.len() > 100, "{} manifests", names.len());
+    for name in names {
+        let manifests = manifests(&folder, &name);
+        assert_eq!(manifests.problems, [], "{name}");
+        let translation = translated(&manifests);
+        assert_eq!(translation, translated(&manifests), "{name}: the same resources mean the same");
+        // Whatever a plan names is there, or is nothing at all; and what is there is named.
+        let backends: Vec<_> = translation.backends.iter().map(|spec| spec.name.clone()).collect();
+        for route in &translation.routes {
+            let RouteAction::Forward(choices) = &route.action else { continue };
+            let primaries = choices.iter().map(|choice| &choice.backend).filter(|name| !name.is_empty());
+            let mirrors = choices.iter().flat_map(|choice| &choice.mirrors).chain(&route.mirrors);
+            for named in primaries.chain(mirrors.map(|mirror| &mirror.backend)) {
+                assert!(backends.contains(named), "{name}: {} names {named}", route.name);
+            }
+        }
+        // The walker finds every reference that the text has.
+        let mut walked = 0;
+        for route in model::routes(&manifests.resources) {
+            for_each_backend(&route, |_, _| walked += 1);
+        }
+        assert_eq!(walked, references(&manifests), "{name}");
+        if std::env::var_os("MIRRORGATE_SHOW").is_some_and(|shown| shown == *name) {
+            eprintln!("{}\n{:#?}", translation.statuses, translation.routes);
+        }
+    }
+}
+
+/// Counts references to backends in the raw objects, knowing nothing of their types.
+fn references(manifests: &Manifests) -> usize {
+    fn count(value: &serde_json::Value) -> usize {
+        match value {
+            serde_json::Value::Object(fields) => fields
+                .iter()
+                .map(|(key, value)| {
+                    let own = match (key.as_str(), value) {
+                        ("backendRefs", serde_json::Value::Array(items)) => items.len(),
+                        ("backendRef", _) => 1,
+                        _ => 0,
+                    };
+                    own + count(value)
+                })
+                .sum(),
+            serde_json::Value::Array(items) => items.iter().map(count).sum(),
+            _ => 0,
+        }
+    }
+    let resources = &manifests.resources;
+    let http = resources.http_routes.values().map(|route| serde_json::to_value(&route.spec).unwrap());
+    let grpc = resources.grpc_routes.values().map(|route| serde_json::to_value(&route.spec).unwrap());
+    let tls = resources.tls_routes.values().map(|route| serde_json::to_value(&route.spec).unwrap());
+    http.chain(grpc).chain(tls).map(|spec| count(&spec)).sum()
+}
+
+/// What the tests of the suite ask of statuses: file, object, and lines that stand below it.
+const EXPECTED: &[(&str, &str, &[&str])] = &[
+    (
+        "httproute-simple-same-namespace.yaml",
+        "HTTPRoute gateway-conformance-infra/gateway-conformance-infra-test",
+        &["Accepted=True (Accepted)", "ResolvedRefs=True (ResolvedRefs)"],
+    ),
+    (
+        "httproute-request-mirror.yaml",
+        "HTTPRoute gateway-conformance-infra/request-mirror",
+        &["Accepted=True (Accepted)", "ResolvedRefs=True (ResolvedRefs)"],
+    ),
+    (
+        "httproute-invalid-backendref-unknown-kind.yaml",
+        "HTTPRoute gateway-conformance-infra/invalid-backend-ref-unknown-kind",
+        &["Accepted=True (Accepted)", "ResolvedRefs=False (InvalidKind)"],
+    ),
+    (
+        "httproute-invalid-nonexistent-backendref.yaml",
+        "HTTPRoute gateway-conformance-infra/invalid-nonexistent-backend-ref",
+        &["Accepted=True (Accepted)", "ResolvedRefs=False (BackendNotFound)"],
+    ),
+    (
+        "httproute-invalid-cross-namespace-backend-ref.yaml",
+        "HTTPRoute gateway-conformance-infra/invalid-cross-namespace-backend-ref",
+        &["Accepted=True (Accepted)", "ResolvedRefs=False (RefNotPermitted)"],
+    ),
+    (
+        "httproute-invalid-reference-grant.yaml",
+        "HTTPRoute gateway-conformance-infra/reference-grant",
+        &["ResolvedRefs=False (RefNotPermitted)"],
+    ),
+    (
+        "httproute-partially-invalid-via-invalid-reference-grant.yaml",
+        "HTTPRoute gateway-conformance-infra/invalid-reference-grant",
+        &["Accepted=True (Accepted)", "ResolvedRefs=False (RefNotPermitted)"],
+    ),
+    (
+        "httproute-reference-grant.yaml",
+        "HTTPRoute gateway-conformance-infra/reference-grant",
+        &["ResolvedRefs=True (ResolvedRefs)"],
+    ),
+    (
+        "httproute-invalid-cross-namespace-parent-ref.yaml",
+        "HTTPRoute gateway-conformance-web-backend/invalid-cross-namespace-parent-ref",
+        &["Accepted=False (NotAllowedByListeners)"],
+    ),
+    (
+        "httproute-disallowed-kind.yaml",
+        "HTTPRoute gateway-conformance-infra/disallowed-kind",
+        &["Accepted=False (NotAllowedByListeners)"],
+    ),
+    (
+        "httproute-invalid-parentref-not-matching-listener-port.yaml",
+        "HTTPRoute gateway-conformance-infra/httproute-listener-not-matching-route-port",
+        &["Accepted=False (NoMatchingParent)"],
+    ),
+    (
+        "httproute-invalid-parentref-not-matching-section-name.yaml",
+        "HTTPRoute gateway-conformance-infra/httproute-listener-not-matching-section-name",
+        &["Accepted=False (NoMatchingParent)"],
+    ),
+    (
+        "httproute-invalid-parentref-section-name-not-matching-port.yaml",
+        "HTTPRoute gateway-conformance-infra/httproute-listener-section-name-not-matching-port",
+        &["Accepted=False (NoMatchingParent)"],
+    ),
+    (
+        "httproute-hostname-intersection.yaml",
+        "HTTPRoute gateway-conformance-infra/no-intersecting-hosts",
+        &["Accepted=False (NoMatchingListenerHostname)"],
+    ),
+    (
+        "gateway-with-attached-routes.yaml",
+        "Gateway gateway-conformance-infra/gateway-with-one-attached-route",
+        &["listener http: 1 routes attached of HTTPRoute"],
+    ),
+    (
+        "gateway-with-attached-routes.yaml",
+        "Gateway gateway-conformance-infra/gateway-with-two-attached-routes",
+        &["listener http: 2 routes attached of HTTPRoute"],
+    ),
+    (
+        "gateway-static-addresses.yaml",
+        "Gateway gateway-conformance-infra/gateway-static-addresses",
+        &["Accepted=False (UnsupportedAddress)"],
+    ),
+    (
+        "gateway-invalid-parameters-ref.yaml",
+        "Gateway gateway-conformance-infra/gateway-invalid-parameters-ref",
+        &["Accepted=False (InvalidParameters)"],
+    ),
+    (
+        "gateway-invalid-route-kind.yaml",
+        "Gateway gateway-conformance-infra/gateway-only-invalid-route-kind",
+        &["ResolvedRefs=False (InvalidRouteKinds)", "listener http: 0 routes attached of \n"],
+    ),
+    (
+        "gateway-invalid-route-kind.yaml",
+        "Gateway gateway-conformance-infra/gateway-supported-and-invalid-route-kind",
+        &["ResolvedRefs=False (InvalidRouteKinds)", "of HTTPRoute"],
+    ),
+    (
+        "listenerset-hostname-conflict.yaml",
+        "Gateway gateway-conformance-infra/gateway-with-listenerset-hostname-conflict",
+        &["Accepted=True (Accepted)"],
+    ),
+    (
+        "listenerset-hostname-conflict.yaml",
+        "ListenerSet gateway-conformance-infra/listenerset-with-hostname-conflict-with-gateway-1",
+        &[
+            "Accepted=True (ListenersNotValid)",
+            "Programmed=True (Programmed)",
+            "Conflicted=True (HostnameConflict)",
+        ],
+    ),
+    (
+        "listenerset-hostname-conflict.yaml",
+        "ListenerSet gateway-conformance-infra/listenerset-with-hostname-conflict-with-gateway-2",
+        &["Accepted=False (ListenersNotValid)", "Programmed=False (ListenersNotValid)"],
+    ),
+    (
+        "listenerset-hostname-conflict.yaml",
+        "ListenerSet gateway-conformance-infra/listenerset-with-hostname-conflict-with-listener-set-2",
+        &["Accepted=False (ListenersNotValid)"],
+    ),
+    (
+        "listenerset-protocol-conflict.yaml",
+        "ListenerSet gateway-conformance-infra/listenerset-with-protocol-conflict-with-gateway-1",
+        &["Accepted=True (ListenersNotValid)", "Conflicted=True (ProtocolConflict)"],
+    ),
+    (
+        "listenerset-protocol-conflict.yaml",
+        "ListenerSet gateway-conformance-infra/listenerset-with-protocol-conflict-with-gateway-2",
+        &["Accepted=False (ListenersNotValid)", "Conflicted=True (ProtocolConflict)"],
+    ),
+];
+
+#[test]
+fn statuses_are_what_the_suite_asks_for() {
+    let Some(folder) = folder() else { return };
+    let mut wrong = Vec::new();
+    for (file, object, lines) in EXPECTED {
+        let translation = translated(&manifests(&folder, file));
+        let text = translation.statuses.to_string();
+        // What stands between the object's line and the next object's.
+        let block = text.split_inclusive('\n').skip_while(|line| {
+            let line = line.trim_end();
+            line != *object && !line.starts_with(&format!("{object} at"))
+        });
+        let block: String = block
+            .enumerate()
+            .take_while(|(index, line)| *index == 0 || line.starts_with(' '))
+            .map(|(_, line)| line)
+            .collect();
+        for line in *lines {
+            if !block.contains(line) {
+                wrong.push(format!("{file}: {object}: no {line:?} in\n{block}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,236 @@
+//! What resources mean, case by case.
+
+use super::{read, translated};
+use crate::discovery::source::SourceSpec;
+use crate::plan::{Fraction, Protocol, RouteAction};
+use crate::routing::matches::HostPattern;
+
+const GATEWAY: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: g }
+spec:
+  gatewayClassName: mirrorgate
+  listeners: [{ name: http, port: 8080, protocol: HTTP }]
+---
+apiVersion: v1
+kind: Service
+metadata: { name: a }
+spec: { clusterIP: 10.96.0.1, ports: [{ port: 80, name: http }, { port: 81, name: h2, appProtocol: kubernetes.io/h2c }] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: b }
+spec: { ports: [{ port: 80 }] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: out }
+spec: { type: ExternalName, externalName: example.com }
+";
+
+fn with_rules(rules: &str) -> String {
+    format!(
+        "{GATEWAY}---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{ name: r }}
+spec:
+  parentRefs: [{{ name: g }}]
+  rules:
+{rules}"
+    )
+}
+
+#[test]
+fn a_mirrored_route() {
+    let translation = translated(&read(&with_rules(
+        "  - backendRefs: [{ name: a, port: 80 }]
+    filters:
+    - { type: RequestMirror, requestMirror: { backendRef: { name: b, port: 80 }, percent: 20 } }
+    - { type: RequestMirror, requestMirror: { backendRef: { name: a, port: 81 }, fraction: { numerator: 1, denominator: 3 } } }
+",
+    )));
+    assert_eq!(translation.listeners.len(), 1);
+    assert_eq!(translation.listeners[0].address, "0.0.0.0:8080".parse().unwrap());
+    let route = &translation.routes[0];
+    assert_eq!(&*route.name, "default/r/rule-1");
+    assert_eq!(route.listeners.as_deref().unwrap(), [translation.sections[0].name.clone()]);
+    let shares: Vec<_> =
+        route.mirrors.iter().map(|mirror| (&*mirror.backend, mirror.share.fraction)).collect();
+    let fraction = |numerator, denominator| Fraction { numerator, denominator };
+    assert_eq!(shares, [("default/b:80", fraction(20, 100)), ("default/a:81", fraction(1, 3))]);
+    let specs: Vec<_> = translation.backends.iter().map(|spec| (&*spec.name, spec.protocol)).collect();
+    assert_eq!(
+        specs,
+        [
+            ("default/a:80", Protocol::Http1),
+            ("default/a:81", Protocol::H2c),
+            ("default/b:80", Protocol::Http1)
+        ]
+    );
+    let kubernetes = |service: &str, port: &str| SourceSpec::Kubernetes {
+        namespace: "default".into(),
+        service: service.into(),
+        port: port.into(),
+    };
+    assert_eq!(translation.backends[0].source, kubernetes("a", "http"));
+    assert_eq!(translation.backends[2].source, kubernetes("b", ""));
+}
+
+#[test]
+fn a_mirror_that_cannot_be_resolved_leaves_the_route_serving() {
+    let translation = translated(&read(&with_rules(
+        "  - backendRefs: [{ name: a, port: 80 }]
+    filters: [{ type: RequestMirror, requestMirror: { backendRef: { name: missing, port: 80 } } }]
+",
+    )));
+    let RouteAction::Forward(choices) = &translation.routes[0].action else { panic!("not served") };
+    assert_eq!(&*choices[0].backend, "default/a:80");
+    assert!(translation.routes[0].mirrors.is_empty());
+    let text = translation.statuses.to_string();
+    assert!(
+        text.contains("ResolvedRefs=False (BackendNotFound): there is no Service default/missing"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_backend_that_cannot_be_resolved_takes_its_share() {
+    let translation = translated(&read(&with_rules(
+        "  - backendRefs: [{ name: a, port: 80, weight: 3 }, { name: missing, port: 80 }, { name: a, port: 82 }]
+",
+    )));
+    let RouteAction::Forward(choices) = &translation.routes[0].action else { panic!("not served") };
+    let shares: Vec<_> = choices.iter().map(|choice| (&*choice.backend, choice.weight)).collect();
+    assert_eq!(shares, [("default/a:80", 3), ("", 1), ("", 1)]);
+}
+
+#[test]
+fn filters_of_one_backend_stay_with_it() {
+    let translation = translated(&read(&with_rules(
+        "  - backendRefs:
+    - name: a
+      port: 80
+      filters:
+      - { type: RequestHeaderModifier, requestHeaderModifier: { set: [{ name: x, value: y }] } }
+      - { type: RequestMirror, requestMirror: { backendRef: { name: b, port: 80 } } }
+    - { name: b, port: 80 }
+",
+    )));
+    let RouteAction::Forward(choices) = &translation.routes[0].action else { panic!("not served") };
+    assert_eq!(choices[0].filters.request_headers.set.len(), 1);
+    assert_eq!(&*choices[0].mirrors[0].backend, "default/b:80");
+    assert!(choices[1].mirrors.is_empty() && choices[1].filters.request_headers.is_empty());
+    assert!(translation.routes[0].mirrors.is_empty());
+}
+
+#[test]
+fn what_cannot_be_done_is_not_passed_over() {
+    let translation = translated(&read(&with_rules(
+        "  - backendRefs: [{ name: a, port: 80 }]
+    filters: [{ type: ExtensionRef, extensionRef: { group: x, kind: y, name: z } }]
+  - backendRefs: [{ name: a, port: 80 }]
+    matches: [{ path: { type: RegularExpression, value: '(' } }]
+  - backendRefs: [{ name: a, port: 80 }]
+",
+    )));
+    assert_eq!(translation.routes[0].action, RouteAction::Fail);
+    assert_eq!(translation.routes[1].action, RouteAction::Fail);
+    assert!(!translation.routes[1].matches.is_empty(), "nothing, rather than everything");
+    assert!(matches!(translation.routes[2].action, RouteAction::Forward(_)));
+    let text = translation.statuses.to_string();
+    assert!(
+        text.contains("PartiallyInvalid=True (UnsupportedValue): rule 1: the filter ExtensionRef"),
+        "{text}"
+    );
+}
+
+#[test]
+fn external_names_and_cluster_addresses() {
+    let rules = "  - backendRefs: [{ name: out, port: 8080 }, { name: a, port: 80 }]\n";
+    let text = with_rules(rules).replace(
+        "metadata: { name: a }",
+        "metadata: { name: a, annotations: { mirrorgate.dev/backend-routing: service } }",
+    );
+    let translation = translated(&read(&text));
+    let sources: Vec<_> = translation.backends.iter().map(|spec| (&*spec.name, &spec.source)).collect();
+    let SourceSpec::Static(list) = sources[0].1 else { panic!("{sources:?}") };
+    assert_eq!(list[0].address.to_string(), "10.96.0.1:80");
+    assert_eq!(*sources[1].1, SourceSpec::Dns { host: "example.com".to_owned(), port: 8080 });
+}
+
+#[test]
+fn listeners_on_one_port_are_one_socket() {
+    let text = with_rules("  - backendRefs: [{ name: a, port: 80 }]\n").replace(
+        "listeners: [{ name: http, port: 8080, protocol: HTTP }]",
+        "listeners: [{ name: all, port: 8080, protocol: HTTP }, { name: one, port: 8080, protocol: HTTP, hostname: a.com }, { name: two, port: 8080, protocol: HTTP, hostname: '*.b.com' }]",
+    ).replace("parentRefs: [{ name: g }]", "hostnames: [a.com]\n  parentRefs: [{ name: g }]");
+    let translation = translated(&read(&text));
+    assert_eq!(translation.listeners.len(), 1);
+    let hosts: Vec<_> = translation.sections.iter().map(|section| section.host.clone()).collect();
+    let exact = |host: &str| Some(HostPattern::Exact(host.to_owned()));
+    assert_eq!(hosts, [None, exact("a.com"), Some(HostPattern::Suffix(".b.com".to_owned()))]);
+    let listeners: Vec<_> = translation.routes[0].listeners.iter().flatten().map(|name| &**name).collect();
+    assert_eq!(listeners, ["default/g/all", "default/g/one"]);
+}
+
+#[test]
+fn grpc_is_a_post_over_http2() {
+    let text = format!(
+        "{GATEWAY}---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {{ name: r }}
+spec:
+  parentRefs: [{{ name: g }}]
+  rules:
+  - matches: [{{ method: {{ service: s.S, method: M }} }}, {{ method: {{ service: s.S }} }}, {{ method: {{ method: M }} }}]
+    filters: [{{ type: RequestMirror, requestMirror: {{ backendRef: {{ name: a, port: 81 }} }} }}]
+    backendRefs: [{{ name: b, port: 80 }}]
+"
+    );
+    let translation = translated(&read(&text));
+    let specs: Vec<_> = translation.backends.iter().map(|spec| (&*spec.name, spec.protocol)).collect();
+    assert_eq!(specs, [("default/a:81", Protocol::H2c), ("default/b:80/h2c", Protocol::H2c)]);
+    assert_eq!(translation.routes[0].matches.len(), 3);
+    assert_eq!(&*translation.routes[0].mirrors[0].backend, "default/a:81");
+}
+
+#[test]
+fn gateways_do_not_share_a_port_of_one_address() {
+    let other = GATEWAY.split("---").next().unwrap().replace("name: g }", "name: h }");
+    let translation = translated(&read(&format!("{GATEWAY}---{other}")));
+    assert_eq!(translation.listeners.len(), 1);
+    let text = translation.statuses.to_string();
+    assert!(text.contains("Gateway default/g at 0.0.0.0"), "{text}");
+    assert!(text.contains("Gateway default/h at \n"), "{text}");
+    assert!(text.contains("Programmed=False (AddressNotAssigned)"), "{text}");
+}
+
+#[test]
+fn a_mirror_policy_adds_what_gateway_api_lacks() {
+    let text = with_rules(
+        "  - backendRefs: [{ name: a, port: 80 }]
+    filters: [{ type: RequestMirror, requestMirror: { backendRef: { name: b, port: 80 } } }]
+---
+apiVersion: mirrorgate.dev/v1alpha1
+kind: MirrorPolicy
+metadata: { name: p }
+spec:
+  targetRef: { kind: HTTPRoute, name: r }
+  timeout: 2s
+  methods: [GET]
+  strip: credentials
+  headers: { set: { x-env: shadow } }
+  budget: { inFlight: 7, lagBytes: 1000 }
+",
+    );
+    let translation = translated(&read(&text));
+    let mirror = &translation.routes[0].mirrors[0];
+    assert_eq!(mirror.timeouts.total, std::time::Duration::from_secs(2));
+    assert_eq!(mirror.methods.as_deref().unwrap(), [http::Method::GET]);
+    assert!(mirror.edits.strip_credentials);
+    assert_eq!(mirror.edits.headers.set.len(), 1);
+    assert_eq!((mirror.in_flight, mirror.lag), (7, 1000));
+}

@@ -1,0 +1,63 @@
+//! A mirror filter becomes a mirror of the plan, with what a MirrorPolicy says beyond it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use crate::gateway_api::filters::{edits, fraction};
+use crate::gateway_api::model::{Edits, MirrorFilter, MirrorPolicySpec, Route, duration};
+use crate::gateway_api::resources::Resources;
+use crate::plan::MirrorPlan;
+use crate::routing::filter::HeaderEdits;
+
+/// Plans the mirror that `filter` of `route` asks for.
+pub(super) fn mirror(
+    resources: &Resources,
+    route: &Route,
+    filter: &MirrorFilter,
+    backend: Arc<str>,
+) -> MirrorPlan {
+    let mut plan = MirrorPlan::new(backend);
+    plan.share.fraction = fraction(filter);
+    let policies = resources.mirror_policies.iter().filter(|(key, policy)| {
+        let target = &policy.spec.target_ref;
+        key.namespace == route.key.namespace
+            && target.kind == route.kind.name()
+            && target.name == route.key.name
+            && policy.spec.backend.as_ref().is_none_or(|name| *name == filter.backend.name)
+    });
+    // In order of their names: the last that says something about a setting counts.
+    for (_, policy) in policies {
+        apply(&mut plan, &policy.spec);
+    }
+    plan
+}
+
+fn apply(plan: &mut MirrorPlan, policy: &MirrorPolicySpec) {
+    if let Some(timeout) = policy.timeout.as_deref().and_then(duration).filter(|time| *time > Duration::ZERO)
+    {
+        plan.timeouts.total = timeout;
+    }
+    if let Some(methods) = &policy.methods {
+        plan.methods =
+            Some(methods.iter().filter_map(|name| Method::from_bytes(name.as_bytes()).ok()).collect());
+    }
+    if let Some(raw) = &policy.headers {
+        let pairs = |map: &std::collections::BTreeMap<String, String>| {
+            map.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        };
+        let raw = Edits { set: pairs(&raw.set), add: pairs(&raw.add), remove: raw.remove.clone() };
+        // What cannot stand in a header changes nothing: a policy never costs a mirror.
+        plan.edits.headers = edits(&raw).unwrap_or_else(|_| HeaderEdits::default());
+    }
+    plan.edits.strip_credentials |= policy.strip.is_some();
+    if let Some(budget) = &policy.budget {
+        if let Some(in_flight) = budget.in_flight {
+            plan.in_flight = in_flight as usize;
+        }
+        if let Some(lag) = budget.lag_bytes {
+            plan.lag = lag as usize;
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Kubernetes resources from files, over real sockets.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mirrorgate::app::{Origin, ResourceOptions};
+use mirrorgate::gateway_api::translate::Settings;
+
+use crate::harness::{Gateway, Upstream, eventually};
+
+const RESOURCES: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: g }
+spec:
+  gatewayClassName: mirrorgate
+  addresses: [{ value: 127.0.0.1 }]
+  listeners: [{ name: http, port: 0, protocol: HTTP }]
+---
+apiVersion: v1
+kind: Service
+metadata: { name: app }
+spec: { ports: [{ port: 80 }] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: next }
+spec: { ports: [{ port: 80 }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: r }
+spec:
+  parentRefs: [{ name: g }]
+  rules:
+  - matches: [{ path: { type: PathPrefix, value: /broken } }]
+    backendRefs: [{ name: missing, port: 80 }]
+  - backendRefs: [{ name: app, port: 80 }]
+    filters:
+    - { type: RequestMirror, requestMirror: { backendRef: { name: next, port: 80 } } }
+    - { type: RequestMirror, requestMirror: { backendRef: { name: missing, port: 80 } } }
+";
+
+/// Writes the EndpointSlices of `service`, one for each of `upstreams` with its readiness.
+fn write_slices(folder: &Path, service: &str, upstreams: &[(&Upstream, bool)]) {
+    let slices: Vec<_> = upstreams
+        .iter()
+        .map(|(upstream, ready)| {
+            let port = upstream.address.port();
+            format!(
+                "apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{ name: {service}-{port}, labels: {{ kubernetes.io/service-name: {service} }} }}
+addressType: IPv4
+ports: [{{ port: {port} }}]
+endpoints: [{{ addresses: [127.0.0.1], conditions: {{ ready: {ready}, serving: {ready} }} }}]
+"
+            )
+        })
+        .collect();
+    let new = folder.join(format!(".{service}"));
+    std::fs::write(&new, slices.join("---\n")).unwrap();
+    std::fs::rename(new, folder.join(format!("{service}-slices.yaml"))).unwrap();
+}
+
+async fn gateway(folder: &Path) -> Gateway {
+    Gateway::of(Origin::Manifests {
+        path: folder.to_owned(),
+        resources: ResourceOptions {
+            admin: Some("off".to_owned()),
+            settings: Settings { any_class: true, ..Settings::default() },
+            ..ResourceOptions::default()
+        },
+    })
+    .await
+}
+
+fn endpoints(gateway: &Gateway, backend: &str) -> Vec<String> {
+    let live = gateway.running().registry().live();
+    let backend = live.iter().find(|one| &**one.name() == backend).unwrap();
+    let mut addresses: Vec<_> =
+        backend.endpoints().entries().iter().map(|entry| entry.endpoint.address().to_string()).collect();
+    addresses.sort();
+    addresses
+}
+
+/// envoyproxy/gateway#5495: pods of the mirrored Service are replaced one after the other, and copies
+/// must follow, although no route changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_follow_a_rolling_update_of_the_mirrored_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = Upstream::saying("app").await;
+    let (old_1, old_2) = (Upstream::saying("old").await, Upstream::saying("old").await);
+    let (new_1, new_2) = (Upstream::saying("new").await, Upstream::saying("new").await);
+    std::fs::write(folder.path().join("resources.yaml"), RESOURCES).unwrap();
+    write_slices(folder.path(), "app", &[(&app, true)]);
+    write_slices(folder.path(), "next", &[(&old_1, true), (&old_2, true)]);
+    let gateway = gateway(folder.path()).await;
+    let table = gateway.running().gateway().table().clone();
+
+    let mut sent = 0;
+    let steps: [&[(&Upstream, bool)]; 4] = [
+        &[(&old_1, true), (&old_2, true)],
+        &[(&old_1, false), (&old_2, true), (&new_1, true)],
+        &[(&old_2, false), (&new_1, true), (&new_2, false)],
+        &[(&new_1, true), (&new_2, true)],
+    ];
+    for step in steps {
+        write_slices(folder.path(), "next", step);
+        let mut wanted: Vec<_> = step
+            .iter()
+            .filter(|(_, ready)| *ready)
+            .map(|(upstream, _)| upstream.address.to_string())
+            .collect();
+        wanted.sort();
+        eventually("the set of the mirror is published", || endpoints(&gateway, "default/next:80") == wanted)
+            .await;
+        let counts = || {
+            [&old_1, &old_2, &new_1, &new_2].map(|upstream| (upstream.address.to_string(), upstream.count()))
+        };
+        let before = counts();
+        for _ in 0..20 {
+            assert_eq!(gateway.get("/").await.text(), "app");
+        }
+        sent += 20;
+        gateway.outcome("delivered", sent).await;
+        for ((address, before), (_, after)) in before.into_iter().zip(counts()) {
+            let takes = wanted.contains(&address);
+            assert!(takes || before == after, "{address} is gone and got {} copies", after - before);
+        }
+    }
+    assert_eq!(app.count(), 80);
+    assert_eq!(gateway.sum("mirrorgate_requests_to_removed_endpoints_total", &[]), 0.0);
+    assert!(Arc::ptr_eq(&table, &gateway.running().gateway().table()), "endpoints compile no routes");
+    assert_eq!(gateway.get("/broken").await.status(), 500, "a backend that is not there");
+    gateway.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resources_are_reloaded_when_they_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let (app, next) = (Upstream::saying("app").await, Upstream::saying("next").await);
+    std::fs::write(folder.path().join("resources.yaml"), RESOURCES).unwrap();
+    write_slices(folder.path(), "app", &[(&app, true)]);
+    let gateway = gateway(folder.path()).await;
+    assert_eq!(gateway.get("/").await.text(), "app");
+    gateway.outcome("skipped_no_endpoints", 1).await;
+
+    // Slices of a Service that had none, in a file of their own.
+    write_slices(folder.path(), "next", &[(&next, true)]);
+    eventually("the mirror has an endpoint", || endpoints(&gateway, "default/next:80").len() == 1).await;
+    gateway.get("/").await;
+    gateway.outcome("delivered", 1).await;
+
+    // Another route, in a folder of its own, and a document that cannot be read beside it.
+    let below = folder.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    let route = "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: other }
+spec:
+  parentRefs: [{ name: g }]
+  rules: [{ matches: [{ path: { value: /next } }], backendRefs: [{ name: next, port: 80 }] }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: malformed }
+spec: { rules: 7 }
+";
+    std::fs::write(below.join("route.yaml"), route).unwrap();
+    let routed = || {
+        gateway
+            .running()
+            .gateway()
+            .table()
+            .routes()
+            .iter()
+            .any(|route| &*route.name == "default/other/rule-1")
+    };
+    eventually("the route is there", routed).await;
+    assert_eq!(gateway.get("/next").await.text(), "next");
+    assert_eq!(gateway.get("/").await.text(), "app");
+}
