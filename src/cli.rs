@@ -28,7 +28,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the gateway.
-    Run(Run),
+    Run(Box<Run>),
     /// Check a configuration file, or Kubernetes manifests and the conditions that a cluster would
     /// get: exit 0, or 1 with everything that is wrong at once.
     Check {
@@ -124,7 +124,7 @@ impl Resources {
 pub fn main() -> ExitCode {
     // clap itself exits with 2 on wrong usage.
     match Arguments::parse().command {
-        Command::Run(run) => start(run),
+        Command::Run(run) => start(*run),
         Command::Check { file, resources } if manifests::are_at(&file) => check_manifests(&file, &resources),
         Command::Check { file, .. } => check(&file),
         Command::Demo { seconds } => ended(demo::run(Duration::from_secs(seconds))),

@@ -88,7 +88,6 @@ pub struct Resources {
 
 /// One object of a kind that matters.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a value lives for one call")]
 pub enum Object {
     /// See the fields of [`Resources`].
     Class(GatewayClass),

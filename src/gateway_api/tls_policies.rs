@@ -62,10 +62,11 @@ fn policies<'a>(
     found
 }
 
-fn read(resources: &Resources, key: &Key, policy: &BackendTlsPolicy) -> Result<BackendTls, Wrong> {
+fn read(resources: &Resources, key: &Key, policy: &BackendTlsPolicy) -> Result<BackendTls, Box<Wrong>> {
     let validation = &policy.spec.validation;
-    let invalid =
-        |message: &str| Wrong { accepted: Condition::no("Accepted", "Invalid", message), resolved: None };
+    let invalid = |message: &str| {
+        Box::new(Wrong { accepted: Condition::no("Accepted", "Invalid", message), resolved: None })
+    };
     if validation.subject_alt_names.iter().flatten().next().is_some() {
         return Err(invalid("subjectAltNames are not supported"));
     }
@@ -83,7 +84,7 @@ fn authorities(
     resources: &Resources,
     key: &Key,
     references: &[&gateway_api::backendtlspolicies::BackendTlsPolicyValidationCaCertificateRefs],
-) -> Result<PemSource, Wrong> {
+) -> Result<PemSource, Box<Wrong>> {
     let mut text = String::new();
     let mut problem: Option<Condition> = None;
     for reference in references {
@@ -109,10 +110,10 @@ fn authorities(
         }
     }
     match problem {
-        Some(resolved) if text.is_empty() => Err(Wrong {
+        Some(resolved) if text.is_empty() => Err(Box::new(Wrong {
             accepted: Condition::no("Accepted", "NoValidCACertificate", resolved.message.clone()),
             resolved: Some(resolved),
-        }),
+        })),
         _ => Ok(PemSource::Text(text.into())),
     }
 }

@@ -92,11 +92,14 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// A Service's number, and its addresses with their readiness.
+type Slice = (usize, Vec<(u8, bool)>);
+
 /// Everything that exists, as the oracle sees it.
 #[derive(Default)]
 struct World {
     /// By namespace and name: the Service and its addresses with their readiness.
-    slices: BTreeMap<(usize, usize), (usize, Vec<(u8, bool)>)>,
+    slices: BTreeMap<(usize, usize), Slice>,
     services: BTreeSet<(usize, usize)>,
     routes: BTreeMap<(usize, bool), Route>,
     grant: Option<Option<usize>>,
@@ -140,7 +143,7 @@ impl World {
                     && self.services.contains(&(*namespace, *service))
             });
             for (namespace, service, nested) in &route.mirrors {
-                if !(*nested && !route.primary.is_empty()) || first_is_there {
+                if !*nested || route.primary.is_empty() || first_is_there {
                     add(Lane::Mirror, (*namespace, *service));
                 }
             }

@@ -224,7 +224,12 @@ fn kind_of(path: &str) -> &str {
 }
 
 fn failure(code: u16) -> Value {
-    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": "Refused", "message": "no" })
+    let reason = match code {
+        403 => "Forbidden",
+        404 => "NotFound",
+        _ => "Conflict",
+    };
+    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "no" })
 }
 
 async fn chunk(stream: &mut TcpStream, text: &str) -> std::io::Result<()> {
