@@ -16,13 +16,16 @@ use crate::{Outcome, settle};
 /// Time in which the last requests at an old address come in, after the first at the new one.
 const LINGER: Duration = Duration::from_millis(1500);
 
+/// Names and contents of a peer's configuration for two endpoints and a port.
+type Files = fn(&Path, [SocketAddr; 2], u16) -> Vec<(&'static str, String)>;
+
 /// A peer, with the files that it is told by.
 struct Peer {
     name: &'static str,
     program: PathBuf,
     arguments: fn(&Path) -> Vec<String>,
     /// Files, by name, for the addresses of primary and mirror and the port to listen at.
-    files: fn(&Path, [SocketAddr; 2], u16) -> Vec<(&'static str, String)>,
+    files: Files,
     /// Which of them change with the endpoints.
     changing: &'static [&'static str],
     /// What is run after a change.
