@@ -120,7 +120,8 @@ impl Survey {
                 }
             }
             "te" => {
-                self.te = true;
+                // A second field line is written anew with the first, even if it says nothing.
+                self.te_else |= std::mem::replace(&mut self.te, true);
                 for coding in tokens(value) {
                     if coding.eq_ignore_ascii_case(b"trailers") {
                         self.te_trailers = true;
