@@ -1,8 +1,8 @@
 //! Where endpoints come from: *source → update → resolver → endpoint set → registry → backend*.
 //!
 //! [`Discovery::run`] keeps every backend fresh that somebody refers to, whoever that is: the
-//! registry's live references are its only input. For each it runs one task ([`task`]) that asks the
-//! backend's source ([`source`]: a list, a [`file`], names in [`dns`], [`kubernetes`]) and obeys the state machine of
+//! registry's live references are its only input. For each it runs one task (`task`) that asks the
+//! backend's source ([`source`]: a list, a `file`, names in `dns`, [`kubernetes`]) and obeys the state machine of
 //! [`resolver`], which publishes through `Backend::publish`.
 //!
 //! It runs on the control runtime and must never do so on a worker: a large file or a slow name

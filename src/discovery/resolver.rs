@@ -5,7 +5,7 @@
 //! names whatever still lies between the two. Nothing is lost by calling it late or twice. It also
 //! keeps the schedule on which the source is asked, so that no source invents its own.
 //!
-//! It must never learn who refers to a backend or why: [`super::task`] runs one for each that lives.
+//! It must never learn who refers to a backend or why: `task` runs one for each that lives.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,9 +1,9 @@
 //! The same resources from a cluster: watches keep a snapshot up to date, and statuses are written back.
 //!
-//! One task for each kind and namespace ([`watch`]) swaps complete lists in and then follows events;
+//! One task for each kind and namespace (`watch`) swaps complete lists in and then follows events;
 //! one kind that cannot be read (its CRD is missing, a permission is) costs only itself. EndpointSlices
-//! go straight to the [`SliceStore`]. Statuses are written by the holder of a Lease ([`lease`],
-//! [`writer`]), and only when they say something new.
+//! go straight to the [`SliceStore`]. Statuses are written by the holder of a Lease (`lease`,
+//! `writer`), and only when they say something new.
 
 mod lease;
 mod watch;

@@ -1,6 +1,6 @@
 //! One shape for all kinds of route, so that whatever is done with routes is written once.
 //!
-//! [`convert`] makes it of the typed objects and is the only place that knows how the kinds differ.
+//! `convert` makes it of the typed objects and is the only place that knows how the kinds differ.
 
 mod convert;
 mod policy;

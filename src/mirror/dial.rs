@@ -1,7 +1,7 @@
 //! How many requests a mirror gets, and who said so: the configuration, a person, or the mirror's own
 //! record. Lives as long as the mirror is configured, across reloads.
 //!
-//! The data plane reads one number, [`Dial::gate`]. Everything else happens on the control runtime,
+//! The data plane reads one number, `Dial::gate`. Everything else happens on the control runtime,
 //! with the time as an argument: what a person sets stays until the file changes that mirror's own
 //! share; a mirror that does badly is stopped; one that does well gets its next step.
 

@@ -76,7 +76,7 @@ async fn requests_and_copies_go_through_tls_in_either_protocol() {
         let gateway = before(&edge, &authority, protocol, "ca: ca.crt, server_name: shop.test").await;
         let mut client = gateway.connect().await;
         for count in 1..=5 {
-            let body: Vec<u8> = noise(count, 300_000).iter().map(|byte| b'a' + byte % 26).collect();
+            let body: Vec<u8> = noise(count, 200_000).iter().map(|byte| b'a' + byte % 26).collect();
             let mut request =
                 b"POST /x HTTP/1.1\r\nhost: shop.test\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
             request.extend(chunked(&body, 7000, ""));
