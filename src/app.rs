@@ -3,6 +3,7 @@
 //! The control runtime (discovery, reload, admin API, signals) and the workers are apart: no scrape
 //! and no large endpoint list ever stands in front of a request.
 
+mod descriptors;
 mod feed;
 mod handle;
 mod listeners;
@@ -130,6 +131,7 @@ pub struct Unusable(pub String);
 /// Runs until SIGTERM or SIGINT, and drains.
 pub fn run(options: Options) -> Result<(), Unusable> {
     let level = logging::start(options.log.as_deref()).map_err(unusable)?;
+    descriptors::raise();
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let control = control.map_err(unusable)?;
     control.block_on(async {

@@ -185,6 +185,9 @@ pub const MIRROR_COPY_BELOW: usize = 2 * KIB;
 /// work as a new connection is. With more, mirrors that answer at length would take the processor from
 /// the primary.
 pub const MIRROR_RESPONSE_BYTES: usize = 256 * KIB;
+/// Part of the process' file descriptors that copies may have at once, numerator and denominator: so
+/// that clients and primaries never run out of them on account of mirrors that hold their connections.
+pub const MIRROR_DESCRIPTORS: (usize, usize) = (1, 4);
 /// Connect failures in a row that open a mirror's breaker.
 pub const BREAKER_FAILURES: u32 = 5;
 /// Time between two probes of an open breaker.

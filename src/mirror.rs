@@ -118,7 +118,7 @@ fn admit(mirror: &Mirror, subject: &Subject<'_>, worker: &Worker) -> Result<Perm
     if subject.draining {
         return Err(Outcome::SkippedDraining);
     }
-    if subject.overloaded {
+    if subject.overloaded || worker.is_full_of_copies() {
         return Err(Outcome::SkippedOverload);
     }
     if subject.upgrades {
@@ -138,7 +138,10 @@ fn admit(mirror: &Mirror, subject: &Subject<'_>, worker: &Worker) -> Result<Perm
         return Err(Outcome::SkippedOversize);
     }
     if mirror.backend.endpoints().is_empty() {
-        return Err(Outcome::SkippedNoEndpoints);
+        return Err(match mirror.backend.is_unresolved() {
+            true => Outcome::FailedDns,
+            false => Outcome::SkippedNoEndpoints,
+        });
     }
     if subject.length != Length::None && !worker.copies().fits(1) {
         return Err(Outcome::SkippedBytes);

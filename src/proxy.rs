@@ -39,6 +39,7 @@ use crate::routing::table::RoutingTable;
 use crate::shard::WorkerId;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
+use crate::telemetry::process;
 use crate::worker::Worker;
 
 /// What all workers share: an immutable table and where to count.
@@ -100,8 +101,10 @@ impl Gateway {
         });
         let mut threads = Vec::new();
         gateway.set_deadlines();
+        let copies = copies_of_one(gateway.seats.len());
         for (number, (worker, inbox)) in homes.into_iter().zip(inboxes).enumerate() {
             gateway.metrics.gateway.watch(worker.clone());
+            worker.copies_within(copies);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let gateway = gateway.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
@@ -216,6 +219,12 @@ impl Workers {
             }
         }
     }
+}
+
+/// Copies that one of `workers` may deliver at once.
+fn copies_of_one(workers: usize) -> usize {
+    let (part, whole) = limits::MIRROR_DESCRIPTORS;
+    process::descriptors().map_or(usize::MAX, |most| (most / whole * part / workers).max(1))
 }
 
 async fn work(gateway: Arc<Gateway>, worker: Arc<Worker>, mut inbox: mpsc::Receiver<Order>) {

@@ -19,6 +19,7 @@ pub struct Worker {
     tasks: Arc<AtomicUsize>,
     copies: Arc<Account>,
     copies_in_flight: Arc<AtomicUsize>,
+    copies_most: AtomicUsize,
     interim: AtomicU64,
     deadlines: Arc<Deadlines>,
 }
@@ -32,6 +33,7 @@ impl Worker {
             tasks: Arc::default(),
             copies: Account::new(limits::MIRROR_BYTES_PER_WORKER),
             copies_in_flight: Arc::default(),
+            copies_most: AtomicUsize::new(usize::MAX),
             interim: AtomicU64::new(0),
             deadlines: Deadlines::new(DeadlineSettings::default()),
         })
@@ -79,6 +81,17 @@ impl Worker {
     /// Copies that are being delivered.
     pub fn copies_in_flight(&self) -> usize {
         self.copies_in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether as many are being delivered as may be: each can take a file descriptor, which clients
+    /// and primaries need too.
+    pub fn is_full_of_copies(&self) -> bool {
+        self.copies_in_flight() >= self.copies_most.load(Ordering::Relaxed)
+    }
+
+    /// Bounds the copies that are delivered at once.
+    pub fn copies_within(&self, most: usize) {
+        self.copies_most.store(most, Ordering::Relaxed);
     }
 
     /// An interim response came that no client can be sent.

@@ -33,6 +33,11 @@ pub enum SourceSpec {
 }
 
 impl SourceSpec {
+    /// Whether endpoints are looked up by a name in the DNS.
+    pub fn is_name(&self) -> bool {
+        matches!(self, Self::Dns { .. } | Self::Srv(_))
+    }
+
     /// One word for `/backends` and logs.
     pub fn kind(&self) -> &'static str {
         match self {

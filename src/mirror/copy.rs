@@ -197,10 +197,9 @@ async fn deadline(mirror: &Mirror, reader: Option<&Reader>, answer: &Mutex<Answe
 
 fn outcome(error: Option<&ExchangeError>, status: Option<StatusCode>, ended: Option<End>) -> Outcome {
     match (error, status, ended) {
-        // An answer counts, unless the request it answers never became whole.
-        (_, Some(_), Some(End::Cut(outcome @ (Outcome::CutClientGone | Outcome::CutDraining)))) => outcome,
+        // An answer counts, unless the request that it answers was broken off before the answer's end.
+        (_, _, Some(End::Cut(outcome))) => outcome,
         (_, Some(_), _) | (None, None, _) => Outcome::Delivered,
-        (Some(_), None, Some(End::Cut(outcome))) => outcome,
         (Some(error), None, _) => match error {
             ExchangeError::NoEndpoints => Outcome::SkippedNoEndpoints,
             ExchangeError::Connect(_) => Outcome::FailedConnect,

@@ -2,6 +2,8 @@
 //! happens to a copy and whenever.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod reasons;
+
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;

@@ -45,6 +45,7 @@ impl Seat {
     /// The one beside the threads of `gateway`.
     pub(crate) fn new(gateway: &Gateway) -> Arc<Self> {
         let worker = Worker::new(WorkerId(gateway.seats().len()), fastrand::u64(..));
+        worker.copies_within(super::copies_of_one(gateway.seats().len()));
         Arc::new(Self { registration: worker.deadlines().register(), worker })
     }
 }

@@ -24,6 +24,12 @@ pub fn resident_bytes() -> Option<usize> {
     usize::try_from(kilobytes(&status, "VmRSS:")?).ok()
 }
 
+/// File descriptors that the process may have open; `None` when there is no bound that is known.
+pub fn descriptors() -> Option<usize> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    usize::try_from(number_after(&limits, "Max open files")?).ok()
+}
+
 impl ProcessFigures {
     /// As of now.
     pub(super) fn read() -> Self {

@@ -164,6 +164,11 @@ impl Backend {
         Freshness { confirmed, last_error: state.last_error.clone() }
     }
 
+    /// Whether its endpoints are looked up by a name, and the last look-up failed or found nothing.
+    pub fn is_unresolved(&self) -> bool {
+        self.source.borrow().is_name() && self.state().last_error.is_some()
+    }
+
     /// Whether the source has answered at all, with a set or with a failure.
     pub fn answered(&self) -> watch::Receiver<bool> {
         self.answered.subscribe()
