@@ -1,5 +1,6 @@
 """What clients do: each kind of traffic runs against one address and says how it went."""
 import asyncio
+import hashlib
 import socket
 import struct
 import threading
@@ -118,8 +119,6 @@ def connect(port):
 
 def answer(sock, expected=None):
     """The status, and whether the body is the expected one; bodies of /bytes/N are hashed."""
-    import hashlib
-
     data = b""
     while b"\r\n\r\n" not in data:
         piece = sock.recv(65536)
@@ -243,25 +242,58 @@ def aborting_clients(port, clients):
     return at_rate(port, 0.3, 50, 0)
 
 
-def kinds(quick):
-    """Every kind of traffic, by name."""
-    if quick:
+def at_once(port, clients, size):
+    """Uploads that run side by side, each as fast as it can."""
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(upload(port, size))) for _ in range(clients)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    together = Result()
+    for result in results:
+        together.requests += result.requests
+        together.wrong_status += result.wrong_status
+        together.wrong_body += result.wrong_body
+    together.rate = clients * size / (time.perf_counter() - start) / MIB
+    return together
+
+
+def kinds(mode):
+    """Every kind of traffic by name, with how often it is sent to each side."""
+    if mode == "smoke":
         return {
-            "get": lambda port: at_rate(port, 0.75, 400, 0),
-            "post_16k": lambda port: at_rate(port, 0.5, 200, 16384),
-            "upload_16m": lambda port: upload(port, 16 * MIB),
-            "download_16m": lambda port: download(port, 16 * MIB),
-            "one_byte_chunks": lambda port: in_one_byte_chunks(port, 2048),
-            "aborting_clients": lambda port: aborting_clients(port, 20),
+            "get": (lambda port: at_rate(port, 0.3, 300, 0), 1),
+            "post_16k": (lambda port: at_rate(port, 0.3, 100, 16384), 1),
+            "unpaced_16m": (lambda port: upload(port, 16 * MIB), 1),
+            "at_once_8x8m": (lambda port: at_once(port, 8, 8 * MIB), 1),
+            "download_8m": (lambda port: download(port, 8 * MIB), 1),
+            "one_byte_chunks": (lambda port: in_one_byte_chunks(port, 2048), 1),
+            "aborting_clients": (lambda port: aborting_clients(port, 10), 1),
+        }
+    if mode == "quick":
+        return {
+            "get": (lambda port: at_rate(port, 1, 400, 0), 1),
+            "post_16k": (lambda port: at_rate(port, 1, 200, 16384), 1),
+            "paced_64m": (lambda port: upload(port, 64 * MIB, 100), 1),
+            "unpaced_64m": (lambda port: upload(port, 64 * MIB), 3),
+            "at_once_16x16m": (lambda port: at_once(port, 16, 16 * MIB), 1),
+            "download_64m": (lambda port: download(port, 64 * MIB), 1),
+            "one_byte_chunks": (lambda port: in_one_byte_chunks(port, 4096), 1),
+            "slow_clients": (lambda port: slow_clients(port, 20, 1), 1),
+            "aborting_clients": (lambda port: aborting_clients(port, 20), 1),
         }
     return {
-        "get": lambda port: at_rate(port, 5, 400, 0),
-        "post_16k": lambda port: at_rate(port, 3, 200, 16384),
-        "upload_64m": lambda port: upload(port, 64 * MIB),
-        "upload_64m_paced": lambda port: upload(port, 64 * MIB, 100),
-        "upload_1g": lambda port: upload(port, 1024 * MIB),
-        "download_64m": lambda port: download(port, 64 * MIB),
-        "one_byte_chunks": lambda port: in_one_byte_chunks(port, 8192),
-        "slow_clients": lambda port: slow_clients(port, 50, 4),
-        "aborting_clients": lambda port: aborting_clients(port, 50),
+        "get": (lambda port: at_rate(port, 5, 400, 0), 3),
+        "post_16k": (lambda port: at_rate(port, 3, 200, 16384), 3),
+        "paced_64m": (lambda port: upload(port, 64 * MIB, 100), 5),
+        "paced_1g": (lambda port: upload(port, 1024 * MIB, 100), 1),
+        "unpaced_64m": (lambda port: upload(port, 64 * MIB), 10),
+        "unpaced_1g": (lambda port: upload(port, 1024 * MIB), 3),
+        "at_once_16x64m": (lambda port: at_once(port, 16, 64 * MIB), 1),
+        "download_64m": (lambda port: download(port, 64 * MIB), 5),
+        "one_byte_chunks": (lambda port: in_one_byte_chunks(port, 8192), 3),
+        "slow_clients": (lambda port: slow_clients(port, 50, 4), 1),
+        "aborting_clients": (lambda port: aborting_clients(port, 50), 1),
     }

@@ -1,0 +1,94 @@
+"""Small requests at 30 % of what the proxy can do: p50 and p99 beside mirrors off, in paired rounds.
+
+Load and primary are the C programs of `../compare`, so that neither is what is measured; a latency
+counts from when its request was due. Without a C compiler there are no such figures, and it is said.
+"""
+import json
+import os
+import shutil
+import subprocess
+
+from figures import compared
+from proxies import NotPossible, free_port
+from servers import Upstream
+
+COMPARE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "compare")
+SHARE, CONNECTIONS = 0.3, 64
+
+
+def of_proxy(proxy, folder, options):
+    if not shutil.which("cc"):
+        print("no C compiler: no latencies at 30 % of saturation")
+        return []
+    for name in ("openloop", "upstream"):
+        program = os.path.join(folder, name)
+        if not os.path.exists(program):
+            subprocess.run(["cc", "-O2", "-o", program, os.path.join(COMPARE, f"{name}.c")], check=True)
+    rounds, seconds = (10, 2) if options.mode == "full" else (4, 0.5)
+    primary = Served(folder)
+    try:
+        rate = SHARE * saturation(proxy, folder, primary.port)
+        print(f"\n== {proxy.name}: GET at {rate:.0f} a second, {SHARE:.0%} of its saturation; {rounds} paired rounds of {seconds} s")
+        return [row for fault in options.faults for row in of_fault(proxy, folder, primary.port, fault, rate, rounds, seconds)]
+    finally:
+        primary.stop()
+
+
+def of_fault(proxy, folder, primary, fault, rate, rounds, seconds):
+    # A mirror written in Python could not take the copies, and its processor time is the proxy's.
+    mirror = Served(folder, nice=10) if fault == "healthy" else Upstream(fault)
+    running = []
+    try:
+        for port in (None, mirror.port):
+            running.append(proxy(folder, primary, port, fault))
+        for process in running:
+            load(folder, process.port, rate, 0.5)
+        results = ([], [])
+        for number in range(rounds):
+            for side in ((0, 1), (1, 0))[number % 2]:
+                results[side].append(load(folder, running[side].port, rate, seconds))
+    except NotPossible:
+        return []
+    finally:
+        for process in running:
+            process.stop()
+        mirror.stop()
+    off, on = results
+    told = {"proxy": proxy.name, "fault": fault, "traffic": "get_at_30%", "requests": sum(r["due"] for r in on)}
+    for side, name in ((on, "wrong_status"), (off, "wrong_status_off")):
+        told[name] = sum(result["due"] - result["done"] for result in side)
+    told["wrong_body"] = told["wrong_body_off"] = 0
+    columns = [f"{compared(told, key, [(a[key], b[key]) for a, b in zip(off, on)], 0.001, ' ms'):>18}" for key in ("p50", "p99")]
+    print(f"{fault:15}{told['requests']:>9}{told['wrong_status']:>7}{''.join(columns)}", flush=True)
+    return [told]
+
+
+def saturation(proxy, folder, primary):
+    """Requests a second that it answers with mirrors off to as many clients as ask all the time."""
+    alone = proxy(folder, primary, None, "healthy")
+    try:
+        load(folder, alone.port, 1000, 0.5)
+        # More than anybody answers: it ends two seconds after the last was due.
+        return load(folder, alone.port, 400_000, 1)["done"] / 3
+    finally:
+        alone.stop()
+
+
+def load(folder, port, rate, seconds):
+    command = [os.path.join(folder, "openloop"), str(port), str(CONNECTIONS), str(int(rate)), str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        return {"due": int(rate * seconds), "done": 0, "errors": int(rate * seconds), "p50": None, "p99": None}
+    return json.loads(done.stdout)
+
+
+class Served:
+    """The upstream written in C, on a port of its own."""
+
+    def __init__(self, folder, nice=0):
+        self.port = free_port()
+        self.process = subprocess.Popen([os.path.join(folder, "upstream"), str(self.port)], preexec_fn=lambda: os.nice(nice))
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
