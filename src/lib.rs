@@ -37,5 +37,6 @@ mod file_watch;
 pub mod limits;
 pub mod memory;
 pub mod shard;
+mod sync;
 pub mod tls;
 pub mod worker;

@@ -4,7 +4,8 @@
 //! written or thrown away, wherever the chunk waits meanwhile.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// A bound on bytes, possibly within a larger one.
 #[derive(Debug)]

@@ -11,12 +11,14 @@ pub mod dial;
 mod rate;
 pub mod record;
 pub mod sampling;
+mod slots;
 pub mod supervise;
 
 // What it is, and what becomes of it.
 pub mod copy;
 mod head;
 pub mod loop_guard;
+mod meeting;
 pub mod outcome;
 pub mod pair;
 pub mod tee;

@@ -2,10 +2,9 @@
 //!
 //! A pure core: time comes as milliseconds from whoever calls. Called by [`super::budget`].
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use super::outcome::Outcome;
 use crate::limits;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Stands for the time of the next probe while one is in flight.
 const PROBING: u64 = u64::MAX;
@@ -29,9 +28,9 @@ pub(super) enum Pass {
 }
 
 impl Breaker {
-    /// Whether it is open. One load.
+    /// Whether it is open. One load; whoever finds it open sees when the next probe is due.
     pub(super) fn is_open(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) >= limits::BREAKER_FAILURES
+        self.failures.load(Ordering::Acquire) >= limits::BREAKER_FAILURES
     }
 
     /// Whether a copy may go. `now` is asked for only when it is open.
@@ -54,8 +53,23 @@ impl Breaker {
             if self.failures.load(Ordering::Relaxed) > 0 {
                 self.failures.store(0, Ordering::Relaxed);
             }
-        } else if failed && pass == Pass::Closed && !self.is_open() {
-            if self.failures.load(Ordering::Relaxed) + 1 >= limits::BREAKER_FAILURES {
+        } else if failed && pass == Pass::Closed {
+            return self.fail(now);
+        }
+        if pass == Pass::Probe {
+            // Also when it neither arrived nor failed: somebody has to try again.
+            let next = if reached(outcome) { 0 } else { after(now()) };
+            self.next_probe.store(next, Ordering::Relaxed);
+        }
+    }
+
+    /// One failure more, unless it is open.
+    fn fail(&self, now: impl FnOnce() -> u64) {
+        let (mut failures, mut now) = (self.failures.load(Ordering::Relaxed), Some(now));
+        while failures < limits::BREAKER_FAILURES {
+            if failures + 1 == limits::BREAKER_FAILURES
+                && let Some(now) = now.take()
+            {
                 // Before it opens, or the first to find it open would probe at once. A probe that is
                 // still in flight from the last time stays the only one.
                 let next = after(now());
@@ -63,13 +77,12 @@ impl Breaker {
                     (due != PROBING).then_some(next)
                 });
             }
-            self.failures.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        if pass == Pass::Probe {
-            // Also when it neither arrived nor failed: somebody has to try again.
-            let next = if reached(outcome) { 0 } else { after(now()) };
-            self.next_probe.store(next, Ordering::Relaxed);
+            match self.failures.compare_exchange(failures, failures + 1, Ordering::Release, Ordering::Relaxed)
+            {
+                Ok(_) => return,
+                // Others failed or succeeded meanwhile: each adds its one, so this ends.
+                Err(others) => failures = others,
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use super::dial::Dial;
 use super::outcome::Outcome;
 use super::rate::Rate;
 use super::record::Reading;
+use super::slots;
 use crate::plan::MirrorPlan;
 use crate::shard::WorkerId;
 use crate::telemetry::logging::RateLimitedLog;
@@ -24,7 +25,8 @@ pub struct Budget {
     in_flight: AtomicUsize,
     rate: Rate,
     breaker: Breaker,
-    start: Instant,
+    /// tokio's clock, which simulations move.
+    start: tokio::time::Instant,
     failures: RateLimitedLog,
 }
 
@@ -39,14 +41,13 @@ pub struct Permit {
 impl Budget {
     /// A budget as `plan` has it.
     pub fn new(plan: &MirrorPlan, metrics: Arc<MirrorMetrics>) -> Arc<Self> {
-        let start = Instant::now();
         let budget = Self {
             metrics,
-            dial: Dial::new(plan.share.clone(), start),
+            dial: Dial::new(plan.share.clone(), Instant::now()),
             in_flight: AtomicUsize::new(plan.in_flight),
             rate: Rate::default(),
             breaker: Breaker::default(),
-            start,
+            start: tokio::time::Instant::now(),
             failures: RateLimitedLog::new(),
         };
         budget.rate.set(plan.rate);
@@ -64,8 +65,10 @@ impl Budget {
 
     /// Leave for one copy, or why not.
     pub fn admit(self: &Arc<Self>, worker: WorkerId) -> Result<Permit, Outcome> {
-        let before = self.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.pass(before)
+        if !slots::take(&self.metrics.in_flight, self.in_flight_limit()) {
+            return Err(Outcome::SkippedInFlight);
+        }
+        self.pass()
             .map(|pass| Permit {
                 budget: self.clone(),
                 worker,
@@ -73,15 +76,10 @@ impl Budget {
                 // A copy whose task is dropped unfinished was dropped with its worker.
                 outcome: Outcome::CutDraining,
             })
-            .inspect_err(|_| {
-                self.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
-            })
+            .inspect_err(|_| slots::give_back(&self.metrics.in_flight))
     }
 
-    fn pass(&self, in_flight: usize) -> Result<Pass, Outcome> {
-        if in_flight >= self.in_flight.load(Ordering::Relaxed) {
-            return Err(Outcome::SkippedInFlight);
-        }
+    fn pass(&self) -> Result<Pass, Outcome> {
         if !self.rate.admit(|| self.start.elapsed().as_nanos() as u64) {
             return Err(Outcome::SkippedRate);
         }
@@ -146,6 +144,6 @@ impl Drop for Permit {
         let budget = &self.budget;
         budget.breaker.learn(self.pass, self.outcome, || budget.milliseconds());
         budget.metrics.ended(self.worker, self.outcome);
-        budget.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
+        slots::give_back(&budget.metrics.in_flight);
     }
 }

@@ -1,22 +1,20 @@
 //! A copy's answer beside the primary's: which of the two comes second compares them.
-//!
-//! Nobody waits and nothing is locked: each side says its answer once, with one atomic step.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
 use super::Mirror;
+use super::meeting::Meeting;
 use crate::shard::{Lane, WorkerId};
 
 /// One copy and the request that it is a copy of.
 pub struct Pair {
     mirror: Arc<Mirror>,
     started: Instant,
-    /// The first answer, by [`said`]; 0 before.
-    first: AtomicU64,
+    /// Of answers, by [`said`].
+    meeting: Meeting,
 }
 
 /// How two answers agree, from like to unlike.
@@ -63,7 +61,7 @@ impl Agreement {
 
 impl Pair {
     pub(super) fn new(mirror: Arc<Mirror>, started: Instant) -> Arc<Self> {
-        Arc::new(Self { mirror, started, first: AtomicU64::new(0) })
+        Arc::new(Self { mirror, started, meeting: Meeting::default() })
     }
 
     /// Whom the copy goes to.
@@ -74,8 +72,7 @@ impl Pair {
     /// The head of the answer in `lane` has come. Each lane says so once.
     pub fn answered(&self, lane: Lane, status: StatusCode, worker: WorkerId) {
         let answer = said(status, self.started.elapsed());
-        let first = self.first.compare_exchange(0, answer, Ordering::Relaxed, Ordering::Relaxed);
-        let Err(first) = first else { return };
+        let Some(first) = self.meeting.say(answer) else { return };
         let (primary, copy) = if lane == Lane::Mirror { (first, answer) } else { (answer, first) };
         let times = [primary, copy].map(|answer| Duration::from_micros(answer >> STATUS_BITS & MICROSECONDS));
         let agreement = Agreement::of((primary & STATUS) as u16, (copy & STATUS) as u16);

@@ -2,9 +2,8 @@
 //!
 //! A pure core: time comes as nanoseconds from whoever calls. Called by [`super::budget`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::limits;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A token bucket in the form of one number, the time at which the next token is due (GCRA): no
 /// timer refills it and no two fields can disagree.

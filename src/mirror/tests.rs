@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod reasons;
+mod simulation;
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
