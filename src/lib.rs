@@ -37,6 +37,7 @@ mod file_watch;
 pub mod limits;
 pub mod memory;
 pub mod shard;
+pub mod streams;
 mod sync;
 pub mod tls;
 pub mod worker;

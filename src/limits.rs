@@ -43,7 +43,7 @@ pub const FIRST_BYTE: Duration = Duration::from_secs(10);
 pub const HEAD_TIME: Duration = Duration::from_secs(10);
 /// A keep-alive connection without a request.
 pub const CLIENT_IDLE: Duration = Duration::from_secs(300);
-/// A write to a client that makes no progress.
+/// A write to a client that makes no progress, on a connection or on one HTTP/2 stream.
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How often deadlines of connections are looked at: coarse, since a timer per request costs 6 %.
 pub const DEADLINE_TICK: Duration = Duration::from_millis(250);
@@ -57,6 +57,9 @@ pub const HTTP2_STREAMS: u32 = 128;
 pub const HTTP2_STREAM_WINDOW: u32 = 256 * KIB as u32;
 /// The greatest window of a connection, however many streams it is allowed.
 pub const HTTP2_CONNECTION_WINDOW: u32 = 256 * MIB as u32;
+/// Bytes of a response that a client of HTTP/2 must make room for within [`WRITE_STALL`]: a frame of
+/// the size that every client takes.
+pub const HTTP2_PIECE: usize = 16 * KIB;
 /// Bytes that hyper may hold for one HTTP/2 stream whose other end does not read.
 pub const HTTP2_SEND_BUFFER: usize = 64 * KIB;
 /// How often a client whose requests are in flight is asked by HTTP/2 PING whether it is still there.
@@ -69,6 +72,11 @@ pub const HTTP2_PING_PATIENCE: Duration = Duration::from_secs(20);
 pub const HTTP2_PENDING_RESETS: usize = 20;
 /// Streams that we may have had to reset for a client's errors (`MadeYouReset`, CVE-2025-8671).
 pub const HTTP2_LOCAL_ERROR_RESETS: usize = 256;
+/// Requests that a client of HTTP/2 may give up within [`HTTP2_ABANDONED_WITHIN`], beyond those that it
+/// let be answered, before its connection ends (Envoy: 500).
+pub const HTTP2_ABANDONED: u32 = 500;
+/// See [`HTTP2_ABANDONED`]: a client that has waited for longer had a reason.
+pub const HTTP2_ABANDONED_WITHIN: Duration = Duration::from_secs(1);
 /// Bytes that hyper may buffer for one connection in each direction.
 pub const CONNECTION_BUFFER: usize = 64 * KIB + HEAD_BYTES;
 /// After an early response: how much of the rest of the request is read and thrown away, and for how
@@ -151,6 +159,11 @@ pub const INTERIM_RESPONSES: usize = 8;
 pub const CHUNK_LINE: usize = 4 * KIB;
 /// HTTP/2 connections that one worker opens to one endpoint in one lane.
 pub const HTTP2_CONNECTIONS_PER_ENDPOINT: usize = 8;
+/// For an endpoint to say whether it takes extended CONNECT, once it is connected to; it comes with the
+/// first bytes of HTTP/2, right behind the TLS handshake.
+pub const HTTP2_SETTINGS: Duration = Duration::from_secs(1);
+/// How often it is looked whether it has.
+pub const HTTP2_SETTINGS_LOOK: Duration = Duration::from_millis(2);
 /// Backends that one process can hold.
 pub const BACKENDS: usize = 100_000;
 /// Endpoints of one backend; what a source names beyond it is dropped and said in `last_error`.

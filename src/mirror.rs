@@ -43,6 +43,7 @@ use crate::memory::Account;
 use crate::plan::{CopyEdits, CopyTimeouts, Oversize, SampleKey};
 use crate::routing::matches::RouteMatch;
 use crate::upstream::http1::head::Length;
+use crate::upstream::proxy_protocol::Addresses;
 use crate::upstream::registry::BackendRef;
 use crate::worker::Worker;
 
@@ -86,6 +87,8 @@ pub struct Subject<'request> {
     pub size: SizeHint,
     /// Who asks.
     pub client: IpAddr,
+    /// The connection that the request came on.
+    pub connection: &'request Addresses,
     /// One draw, uniform over 64 bits, for all mirrors: so 5 % lies within 10 %.
     pub draw: u64,
     /// `Some` when the request is itself a copy, of so many hops.

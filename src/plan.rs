@@ -13,7 +13,7 @@ mod route;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use self::backend::{BackendSpec, BackendTls, Protocol, Transport};
+pub use self::backend::{BackendSpec, BackendTls, Protocol, ProxyVersion, Transport};
 pub use self::listener::{ClientLimits, ClientVerification, ListenerPlan, ListenerTls, SectionPlan};
 pub use self::mirror::{
     CopyEdits, CopyTimeouts, Fraction, MirrorPlan, Oversize, RampPlan, SampleKey, SharePlan, StopPlan,

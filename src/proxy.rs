@@ -21,7 +21,7 @@ pub mod tls;
 pub mod tunnel;
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -31,6 +31,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{mpsc, watch};
 
 use self::accept::Listener;
+use self::accept::socket::{Handed, Socket};
 use self::admission::Admission;
 use self::deadlines::Deadlines;
 use self::framing::refusal::RefusalCounts;
@@ -63,8 +64,8 @@ pub struct Seat {
 
 /// What a worker is told.
 enum Order {
-    Listen(std::net::TcpListener, Arc<Listener>),
-    Serve(TcpStream, SocketAddr, Arc<Listener>),
+    Listen(Socket, Arc<Listener>),
+    Serve(Handed, SocketAddr, Arc<Listener>),
     Stop { requests: Duration, copies: Duration },
 }
 
@@ -170,7 +171,7 @@ impl Gateway {
     }
 
     /// Lets the workers take turns at accepting from `socket`.
-    pub fn listen(&self, socket: std::net::TcpListener, listener: Arc<Listener>) {
+    pub fn listen(&self, socket: Socket, listener: Arc<Listener>) {
         let seat = &self.seats[listener.id.0 % self.seats.len()];
         if seat.orders.try_send(Order::Listen(socket, listener)).is_err() {
             tracing::error!("a worker takes no orders: it cannot listen");
@@ -201,7 +202,7 @@ impl Seat {
         self.connections.load(Ordering::Relaxed)
     }
 
-    fn hand(&self, stream: TcpStream, peer: SocketAddr, listener: Arc<Listener>) -> bool {
+    fn hand(&self, stream: Handed, peer: SocketAddr, listener: Arc<Listener>) -> bool {
         self.orders.try_send(Order::Serve(stream, peer, listener)).is_ok()
     }
 
@@ -235,7 +236,7 @@ async fn work(gateway: Arc<Gateway>, worker: Arc<Worker>, mut inbox: mpsc::Recei
                 worker.spawn(accept::run(gateway.clone(), worker.clone(), socket, listener));
             }
             Order::Serve(stream, peer, listener) => {
-                if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
+                if let Ok(stream) = stream.into_stream() {
                     connection::spawn(&gateway, &worker, stream, peer, &listener);
                 }
             }

@@ -20,6 +20,7 @@ mod members;
 pub mod message;
 pub mod patience;
 pub mod pool;
+pub mod proxy_protocol;
 pub mod registry;
 mod replay;
 pub mod retry;

@@ -33,7 +33,7 @@ pub async fn start(origin: Origin) -> Result<Handle, Unusable> {
 }
 
 impl Handle {
-    /// The listeners' names and addresses, ordered by name.
+    /// The names and addresses of the listeners that have an IP address, ordered by name.
     pub fn listeners(&self) -> Vec<(Arc<str>, SocketAddr)> {
         self.running.listeners.addresses()
     }

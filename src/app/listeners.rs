@@ -3,16 +3,18 @@
 mod certificates;
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
 use super::Unusable;
+use crate::discovery::source::EndpointAddress;
 use crate::file_watch::FileWatch;
 use crate::plan::ListenerPlan;
 use crate::proxy::Gateway;
-use crate::proxy::accept::{Listener, bind};
+use crate::proxy::accept::Listener;
+use crate::proxy::accept::socket::Socket;
 use crate::proxy::tls::Terminator;
 use crate::routing::table::Builder;
 
@@ -20,7 +22,7 @@ use crate::routing::table::Builder;
 pub(super) struct Listeners {
     builder: Arc<Builder>,
     files: FileWatch,
-    open: Mutex<HashMap<SocketAddr, Open>>,
+    open: Mutex<HashMap<EndpointAddress, Open>>,
 }
 
 struct Open {
@@ -28,13 +30,13 @@ struct Open {
     listener: Arc<Listener>,
     /// The same socket as the accepting one: a listener that changes goes on with it, so that no
     /// client is refused in between.
-    socket: TcpListener,
+    socket: Socket,
 }
 
 /// A socket that is bound and not yet accepted from.
 pub(super) struct Bound {
     plan: ListenerPlan,
-    socket: TcpListener,
+    socket: Socket,
     tls: Option<Arc<Terminator>>,
 }
 
@@ -53,7 +55,7 @@ impl Listeners {
             let socket = match open.get(&plan.address) {
                 Some(open) if open.plan == *plan => continue,
                 Some(open) => open.socket.try_clone(),
-                None => bind(plan.address),
+                None => Socket::bind(&plan.address),
             };
             let socket = socket.map_err(|error| {
                 errors.push(format!(
@@ -98,11 +100,14 @@ impl Listeners {
             if !same {
                 open.listener.closed.send_replace(true);
             }
+            if wanted.iter().all(|wanted| wanted.address != *address) {
+                open.socket.leave();
+            }
             same
         });
         for Bound { plan, socket, tls } in bound {
             // The port is the one that the system chose if the plan said 0.
-            let address = socket.local_addr().unwrap_or(plan.address);
+            let address = socket.address().unwrap_or_else(|_| plan.address.clone());
             let kept = match socket.try_clone() {
                 Ok(kept) => kept,
                 Err(error) => {
@@ -113,7 +118,7 @@ impl Listeners {
             let listener = Arc::new(Listener {
                 id: self.builder.listener(&plan.name),
                 name: plan.name.clone(),
-                address,
+                address: address.clone(),
                 half_close: plan.half_close,
                 strict_framing: plan.strict_framing,
                 tls,
@@ -126,15 +131,18 @@ impl Listeners {
             if listener.tls.is_some() {
                 tokio::spawn(certificates::follow(self.files.clone(), listener.clone(), gateway.clone()));
             }
-            open.insert(plan.address, Open { plan, listener, socket: kept });
+            open.insert(plan.address.clone(), Open { plan, listener, socket: kept });
         }
     }
 
-    /// The name of each and where it listens, ordered by name.
+    /// The name of each that listens at an IP address, and that, ordered by name.
     pub(super) fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut addresses: Vec<_> =
-            open.values().map(|open| (open.listener.name.clone(), open.listener.address)).collect();
+        let of_tcp = |open: &Open| match open.listener.address {
+            EndpointAddress::Tcp(address) => Some((open.listener.name.clone(), address)),
+            EndpointAddress::Unix(_) => None,
+        };
+        let mut addresses: Vec<_> = open.values().filter_map(of_tcp).collect();
         addresses.sort();
         addresses
     }
@@ -150,6 +158,7 @@ impl Listeners {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, open) in open.drain() {
             open.listener.closed.send_replace(true);
+            open.socket.leave();
         }
     }
 }

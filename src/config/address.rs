@@ -39,6 +39,25 @@ impl Scalar for SocketAddr {
     }
 }
 
+/// Where clients connect: an address to listen at, or `unix:/run/gateway.sock`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ListenAddress(pub(super) EndpointAddress);
+
+impl Scalar for ListenAddress {
+    const EXPECTED: &'static str = SocketAddr::EXPECTED;
+
+    fn parse(text: &str) -> Result<Self, Problem> {
+        match text.starts_with("unix:") {
+            true => EndpointAddress::parse(text).map(Self),
+            false => SocketAddr::parse(text).map(|address| Self(EndpointAddress::Tcp(address))),
+        }
+    }
+
+    fn schema() -> Value {
+        EndpointAddress::schema()
+    }
+}
+
 /// Where an endpoint listens: `127.0.0.1:9001` or `unix:/run/app.sock`.
 impl Scalar for EndpointAddress {
     const EXPECTED: &'static str = "an endpoint's address";
@@ -180,7 +199,7 @@ impl Scalar for Reference {
 
     fn schema() -> Value {
         json!({ "type": "string", "minLength": 1, "examples": ["http://app.internal:8080", "app"],
-            "description": "The name of an entry in `backends`, or http://host[:port], https://host[:port] or h2c://host[:port]." })
+            "description": "The name of an entry in `backends`, or http://host[:port], https://host[:port], h2c://host[:port], or http://unix:/path." })
     }
 }
 
@@ -199,6 +218,22 @@ impl Url {
             "https" => (Protocol::Http1, 443),
             _ => return Err(wrong().hint("the schemes are http://, https:// and h2c://")),
         };
+        if let Some(path) = rest.strip_prefix("unix:") {
+            if scheme == "https" {
+                let problem = Problem::new("a Unix socket has no name that could be verified");
+                return Err(problem.hint("declare it in `backends`, with `tls: { server_name: … }`"));
+            }
+            let address = EndpointAddress::parse(rest)?;
+            if !path.starts_with('/') {
+                return Err(wrong().hint(format!("write a whole path: {scheme}://unix:/run/app.sock")));
+            }
+            return Ok(Self {
+                name: format!("{scheme}://{address}").into(),
+                protocol,
+                source: SourceSpec::Static(vec![EndpointSpec { address, weight: 1, zone: None }]),
+                transport: Transport::default(),
+            });
+        }
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#']) {
             return Err(wrong().hint("a backend has no path: use `filters: { path: … }` on the route"));
@@ -236,6 +271,7 @@ impl Url {
                 server_name: literal.parse::<IpAddr>().is_err().then(|| host.trim_end_matches('.').into()),
                 ..BackendTls::default()
             }),
+            proxy_protocol: None,
         };
         Ok(Self { name: format!("{scheme}://{host}{suffix}").into(), protocol, source, transport })
     }
@@ -289,6 +325,8 @@ mod tests {
             ("https://A.svc:443", "https://a.svc"),
             ("https://a.svc:80", "https://a.svc:80"),
             ("h2c://10.0.0.1:9000", "h2c://10.0.0.1:9000"),
+            ("http://unix:/run/app.sock", "http://unix:/run/app.sock"),
+            ("h2c://unix:///run/app.sock", "h2c://unix:/run/app.sock"),
         ] {
             assert_eq!(&*Url::parse(text).unwrap().name, name);
         }

@@ -25,6 +25,7 @@ use super::document::At;
 use super::error::Problem;
 use super::http_values::LogWord;
 use super::raw;
+use crate::discovery::source::EndpointAddress;
 use crate::plan::{AccessLogPlan, AdminPlan, ListenerPlan, Plan};
 
 /// The admin API's address unless another is given.
@@ -35,11 +36,12 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
     let listeners = listeners(file, base, report);
     let admin = admin(file, base);
     if let Some(admin) = &admin {
+        let address = EndpointAddress::Tcp(admin.address);
         let clash = file
             .listeners
             .items
             .iter()
-            .find(|listener| listener.address.value == admin.address && admin.address.port() != 0);
+            .find(|listener| listener.address.value.0 == address && admin.address.port() != 0);
         if let Some(listener) = clash {
             let problem = Problem::new(format!("{} is the admin API's address", admin.address));
             report.error(listener.address.at, problem.hint("give `admin` another address, or switch it off"));
@@ -76,7 +78,7 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
 }
 
 /// The listener at `address`, with the defaults.
-pub(crate) fn new_listener(address: SocketAddr) -> ListenerPlan {
+pub(crate) fn new_listener(address: EndpointAddress) -> ListenerPlan {
     ListenerPlan {
         name: address.to_string().into(),
         address,
@@ -96,8 +98,9 @@ fn listeners(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Vec<(Lis
     let mut addresses = Unique::default();
     let mut plans = Vec::with_capacity(file.listeners.items.len());
     for raw in &file.listeners.items {
-        let address = raw.address.value;
-        let mut plan = new_listener(address);
+        let address = endpoints::address(&raw.address.value.0, base);
+        let chosen = matches!(address, EndpointAddress::Tcp(address) if address.port() == 0);
+        let mut plan = new_listener(address.clone());
         plan.half_close = raw.half_close.as_ref().is_some_and(|switch| switch.value);
         plan.strict_framing = raw.strict_framing.as_ref().is_none_or(|switch| switch.value);
         plan.tls = raw.tls.as_ref().map(|tls| tls::listener(tls, base, report));
@@ -106,9 +109,9 @@ fn listeners(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Vec<(Lis
             plan.name = name.value.0.as_str().into();
         }
         // The system gives each listener at port 0 a port of its own.
-        let one_address = address.port() == 0 || addresses.add(address, raw.address.at, "address", report);
+        let one_address = chosen || addresses.add(address, raw.address.at, "address", report);
         let at = raw.name.as_ref().map_or(raw.address.at, |name| name.at);
-        if one_address && !(address.port() == 0 && raw.name.is_none()) {
+        if one_address && !(chosen && raw.name.is_none()) {
             names.add(plan.name.clone(), at, "listener", report);
         }
         plans.push((plan, raw.given.at));

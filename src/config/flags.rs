@@ -1,18 +1,17 @@
 //! A configuration without a file: `--listen`, `--backend`, `--mirror`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::Configuration;
-use super::address::Url;
+use super::address::{ListenAddress, Url};
 use super::compile;
 use super::decode::Scalar;
 use super::error::{Errors, Problem};
 use super::raw::AdminWord;
 use super::units::Percent;
-use crate::discovery::source::SourceSpec;
+use crate::discovery::source::{EndpointAddress, SourceSpec};
 use crate::plan::{
     AccessLogPlan, AdminPlan, BackendPolicy, BackendSpec, ClientLimits, Fraction, MirrorPlan, Plan,
     RouteAction, WeightedBackend,
@@ -32,7 +31,8 @@ pub fn from_flags(
     admin: Option<&str>,
 ) -> Result<Configuration, Errors> {
     let mut flags = Flags { errors: Errors::default() };
-    let listeners: Vec<SocketAddr> = flags.each("--listen", listen, SocketAddr::parse);
+    let listeners = flags.each("--listen", listen, ListenAddress::parse);
+    let listeners: Vec<EndpointAddress> = listeners.into_iter().map(|address| address.0).collect();
     flags.require("--listen", listen, "--listen 127.0.0.1:8080");
     flags.require("--backend", backends, "--backend http://127.0.0.1:9001");
     let admin_address = match admin.map(AdminWord::parse) {
@@ -48,9 +48,11 @@ pub fn from_flags(
     let primary = flags.each("--backend", backends, Url::parse);
     let copies = flags.each("--mirror", mirrors, Url::parse);
     if let Some(twice) = listeners.iter().enumerate().find_map(|(index, address)| {
+        let admin = admin_address.map(EndpointAddress::Tcp);
         let clash =
-            listeners.iter().take(index).any(|other| other == address) || Some(*address) == admin_address;
-        (clash && address.port() != 0).then_some(address)
+            listeners.iter().take(index).any(|other| other == address) || admin.as_ref() == Some(address);
+        let chosen = matches!(address, EndpointAddress::Tcp(address) if address.port() == 0);
+        (clash && !chosen).then_some(address)
     }) {
         let problem = Problem::new(format!("{twice} is used twice, --admin included"));
         flags.error::<()>("--listen", problem);

@@ -311,6 +311,11 @@ words! {
 }
 
 words! {
+    /// A version of the PROXY protocol.
+    pub(super) enum ProxyWord: "a version of the PROXY protocol", "v1, v2" { V1 = "v1", V2 = "v2", }
+}
+
+words! {
     /// Whether clients must have a certificate.
     pub(super) enum ClientModeWord: "a mode", "require, optional" { Require = "require", Optional = "optional", }
 }

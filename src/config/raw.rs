@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::address::{HostPort, ServiceName};
+use super::address::{HostPort, ListenAddress, ServiceName};
 use super::decode::{List, Located, Scalar, Table, WordOr, record};
 use super::error::Problem;
 use super::http_values::{
-    ClientModeWord, FilePath, HostName, HostWord, LogWord, Name, ProtocolWord, Pseudonym, TlsVersionWord,
+    ClientModeWord, FilePath, HostName, HostWord, LogWord, Name, ProtocolWord, ProxyWord, Pseudonym,
+    TlsVersionWord,
 };
 use super::units::{Size, Whole};
 use crate::discovery::source::EndpointAddress;
@@ -60,8 +61,8 @@ record! {
     pub(super) struct Listener shorthand address {
         /// What routes call it; its address if absent.
         name: Option<Located<Name>>,
-        /// IP address and port.
-        address: Located<SocketAddr>,
+        /// IP address and port, or `unix:` and a path.
+        address: Located<ListenAddress>,
         /// A client that closes its sending side after a complete request still gets the response;
         /// false if absent.
         half_close: Option<Located<bool>>,
@@ -127,6 +128,8 @@ record! {
     pub(super) struct Limits {
         /// Bytes of a request's head; 64KiB if absent.
         head: Option<Located<Size>>,
+        /// Bytes of a request's target, its path and query; above it 414; 16KiB if absent.
+        target: Option<Located<Size>>,
         /// Fields of a request's head; 100 if absent.
         fields: Option<Located<Whole<1, 1000>>>,
         /// From accepting a connection to its first byte; 10s if absent.
@@ -210,6 +213,9 @@ record! {
         drain: Option<Located<Duration>>,
         /// Speaks TLS to the endpoints; `{}` for all defaults.
         tls: Option<BackendTls>,
+        /// Begins each connection with a PROXY protocol header that names the client, `v1` or `v2`; none
+        /// if absent. A connection then serves one client's connection alone.
+        proxy_protocol: Option<Located<ProxyWord>>,
     }
 }
 

@@ -85,7 +85,7 @@ pub fn resolve(
         source,
         protocol,
         host: None,
-        transport: Transport { tls },
+        transport: Transport { tls, proxy_protocol: None },
         policy: Default::default(),
     })
 }

@@ -17,6 +17,7 @@ use super::resources::{Key, Resources};
 use super::status::{Condition, RouteStatus, Statuses};
 use super::{CONTROLLER, matches};
 use crate::config;
+use crate::discovery::source::EndpointAddress;
 use crate::plan::{BackendSpec, ListenerPlan, ListenerTls, Plan, RoutePlan, SectionPlan};
 use crate::tls::{CertificatePlan, PemSource};
 
@@ -252,7 +253,8 @@ fn sockets(resources: &Resources, gateways: &[ServedGateway]) -> (Vec<ListenerPl
                 host: listener.hostname.as_deref().map(matches::host),
             });
             let plan = sockets.entry(name.clone()).or_insert_with(|| {
-                let plan = config::new_listener(SocketAddr::new(address, listener.port));
+                let plan =
+                    config::new_listener(EndpointAddress::Tcp(SocketAddr::new(address, listener.port)));
                 ListenerPlan { name, ..plan }
             });
             if listener.speaks == Speaks::Https {

@@ -53,7 +53,8 @@ pub(super) fn message(
         extra.push((&OMITTED_BODY, HeaderValue::from(bytes)));
         length = Length::Exact(0);
     }
-    let head = Head { extra: &extra, without, ..Head::new(parts, length) };
+    let client = Some(subject.connection);
+    let head = Head { client, extra: &extra, without, ..Head::new(parts, length) };
     Message::new(mirror.backend.speech(), &head, body)
 }
 

@@ -122,12 +122,15 @@ impl Setting {
         length: Length,
         change: impl FnOnce(&mut Subject<'_>),
     ) -> Option<Copy> {
+        let near = SocketAddr::from(([10, 0, 0, 1], 80));
+        let connection = Addresses { source: near, destination: near };
         let mut subject = Subject {
             parts,
             prefix: 0,
             length,
             size: SizeHint::default(),
             client: IpAddr::from([10, 0, 0, 1]),
+            connection: &connection,
             draw: self.worker.random(),
             hops: None,
             upgrades: false,

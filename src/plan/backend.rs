@@ -30,6 +30,17 @@ pub struct BackendSpec {
 pub struct Transport {
     /// `Some` speaks TLS.
     pub tls: Option<BackendTls>,
+    /// `Some` begins each connection with a PROXY protocol header, which names the client.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// TLS to the endpoints of a backend.

@@ -1,9 +1,9 @@
 //! Where clients connect, and what is taken of them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::discovery::source::EndpointAddress;
 use crate::limits;
 use crate::proxy::deadlines::DeadlineSettings;
 use crate::routing::matches::HostPattern;
@@ -15,7 +15,7 @@ pub struct ListenerPlan {
     /// Its name; routes refer to it. Defaults to the address.
     pub name: Arc<str>,
     /// Where to listen.
-    pub address: SocketAddr,
+    pub address: EndpointAddress,
     /// A client that closes its sending side after a complete request still gets the response.
     pub half_close: bool,
     /// Heads are checked on the raw bytes before hyper reads them; off only behind a trusted proxy.
@@ -65,6 +65,8 @@ pub struct ClientLimits {
     pub head_bytes: usize,
     /// Fields of a request's head.
     pub head_fields: usize,
+    /// Bytes of a request's target.
+    pub target_bytes: usize,
     /// From accepting a connection to its first byte.
     pub first_byte: Duration,
     /// From a head's first byte to its last.
@@ -92,6 +94,7 @@ impl Default for ClientLimits {
         Self {
             head_bytes: limits::HEAD_BYTES,
             head_fields: limits::HEAD_FIELDS,
+            target_bytes: limits::TARGET_BYTES,
             first_byte: limits::FIRST_BYTE,
             head_time: limits::HEAD_TIME,
             idle: limits::CLIENT_IDLE,

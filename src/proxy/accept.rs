@@ -1,20 +1,22 @@
 //! Accepting connections, and handing each to the worker that has the fewest.
 
+pub mod socket;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use self::socket::{Handed, Socket};
 use super::tls::Terminator;
 use super::{Gateway, connection};
-use crate::limits;
+use crate::discovery::source::EndpointAddress;
 use crate::routing::table::ListenerId;
 use crate::telemetry::gateway::Refusal;
+use crate::upstream::stream::Stream;
 use crate::worker::Worker;
 
 /// What all connections of one listener share.
@@ -24,7 +26,7 @@ pub struct Listener {
     /// Its name.
     pub name: Arc<str>,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: EndpointAddress,
     /// See [`crate::plan::ListenerPlan::half_close`].
     pub half_close: bool,
     /// See [`crate::plan::ListenerPlan::strict_framing`].
@@ -37,28 +39,9 @@ pub struct Listener {
     pub closed: watch::Sender<bool>,
 }
 
-/// A socket that listens on `address`.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restarted process must not wait for the connections of the one before it.
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() && !address.ip().is_unspecified() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(limits::LISTEN_BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// Accepts until the listener is closed. Runs on one worker; most connections go to others.
-pub(super) async fn run(
-    gateway: Arc<Gateway>,
-    worker: Arc<Worker>,
-    socket: std::net::TcpListener,
-    listener: Arc<Listener>,
-) {
-    let socket = match TcpListener::from_std(socket) {
+pub(super) async fn run(gateway: Arc<Gateway>, worker: Arc<Worker>, socket: Socket, listener: Arc<Listener>) {
+    let socket = match socket.into_acceptor() {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(listener = %listener.name, %error, "cannot listen"),
     };
@@ -82,7 +65,7 @@ pub(super) async fn run(
 fn place(
     gateway: &Arc<Gateway>,
     worker: &Arc<Worker>,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     listener: &Arc<Listener>,
 ) {
@@ -97,7 +80,7 @@ fn place(
     match least {
         None => connection::spawn(gateway, worker, stream, peer, listener),
         Some(seat) => {
-            let handed = stream.into_std().is_ok_and(|stream| seat.hand(stream, peer, listener.clone()));
+            let handed = Handed::new(stream).is_ok_and(|stream| seat.hand(stream, peer, listener.clone()));
             if !handed {
                 gateway.metrics().gateway.refused(Refusal::ConnectionLimit);
             }

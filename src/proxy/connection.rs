@@ -7,12 +7,12 @@ use std::sync::{Arc, Weak};
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 
 use super::Gateway;
 use super::accept::Listener;
+use super::accept::socket::local_address;
 use super::admission::AddressSlot;
 use super::deadlines::ConnectionState;
 use super::framing::{Framed, Protocol};
@@ -25,8 +25,10 @@ use crate::limits;
 use crate::mirror::copy::Copy;
 use crate::plan::ClientLimits;
 use crate::routing::table::Route;
+use crate::streams::{Piece, StreamTasks};
 use crate::telemetry::access_log::RequestFacts;
 use crate::telemetry::gateway::Refusal;
+use crate::upstream::proxy_protocol::Addresses;
 use crate::upstream::stream::Stream;
 use crate::worker::Worker;
 
@@ -36,7 +38,7 @@ pub struct Context {
     worker: Arc<Worker>,
     listener: Arc<Listener>,
     client: ClientInfo,
-    peer: SocketAddr,
+    addresses: Addresses,
     state: Arc<ConnectionState>,
     /// Weak, for copies keep the context for longer than there is a connection.
     place: Weak<Place>,
@@ -54,10 +56,10 @@ impl Context {
         gateway: Arc<Gateway>,
         worker: Arc<Worker>,
         listener: Arc<Listener>,
-        (client, peer): (ClientInfo, SocketAddr),
+        (client, addresses): (ClientInfo, Addresses),
         state: Arc<ConnectionState>,
     ) -> Arc<Self> {
-        Arc::new(Self { gateway, worker, listener, client, peer, state, place: Weak::new() })
+        Arc::new(Self { gateway, worker, listener, client, addresses, state, place: Weak::new() })
     }
 
     /// What all workers share.
@@ -80,9 +82,9 @@ impl Context {
         &self.client
     }
 
-    /// Who is at the other end, by its socket.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
+    /// Both ends, by their sockets or by the PROXY protocol.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// 128 random bits for the id of a request that came without one.
@@ -117,7 +119,7 @@ impl Context {
 pub(super) fn spawn(
     gateway: &Arc<Gateway>,
     worker: &Arc<Worker>,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     listener: &Arc<Listener>,
 ) {
@@ -126,8 +128,12 @@ pub(super) fn spawn(
     let home = worker.clone();
     worker.spawn(async move {
         // Without it a small response may wait 40 ms for the client's delayed acknowledgement.
-        if stream.set_nodelay(true).is_ok() {
-            serve(gateway, home, Stream::Tcp(stream), peer, listener, counted).await;
+        let ready = match &stream {
+            Stream::Tcp(stream) => stream.set_nodelay(true).is_ok(),
+            _ => true,
+        };
+        if ready {
+            serve(gateway, home, stream, peer, listener, counted).await;
         }
     });
 }
@@ -151,6 +157,7 @@ async fn serve(
     listener: Arc<Listener>,
     counted: Counted,
 ) {
+    let destination = local_address(&stream);
     let Some(Opened { stream, peer, client, protocol, slot }) = open(&gateway, stream, peer, &listener).await
     else {
         return;
@@ -172,9 +179,17 @@ async fn serve(
             _ => return,
         },
     };
+    let addresses = Addresses { source: peer, destination };
     let place = Arc::new(Place { _counted: counted, _slot: slot });
-    let context =
-        Arc::new(Context { client, gateway, worker, listener, peer, state, place: Arc::downgrade(&place) });
+    let context = Arc::new(Context {
+        client,
+        gateway,
+        worker,
+        listener,
+        addresses,
+        state,
+        place: Arc::downgrade(&place),
+    });
     match protocol {
         Protocol::Http1 => serve_http1(context, framed, &limits).await,
         Protocol::Http2 => serve_http2(context, framed, &limits).await,
@@ -199,7 +214,9 @@ async fn open(
             }
         }
     }
-    let slot = match gateway.table().limits().connections_per_address {
+    // A Unix socket's clients are all at one address, unless a proxy says who they are.
+    let counted = listener.proxy_protocol || !matches!(stream, Stream::Unix(_));
+    let slot = match gateway.table().limits().connections_per_address.filter(|_| counted) {
         None => None,
         Some(most) => match gateway.admission().connection(peer.ip().to_canonical(), most) {
             None => {
@@ -242,7 +259,7 @@ async fn open(
 async fn serve_http1(context: Arc<Context>, framed: Framed<Stream>, client: &ClientLimits) {
     let mut draining = context.gateway.draining();
     let requests = context.clone();
-    let service = service_fn(move |request| handle(requests.clone(), request));
+    let service = service_fn(move |request| handle(requests.clone(), None, request));
     let connection = http1::Builder::new()
         .half_close(context.listener.half_close)
         .max_headers(client.head_fields)
@@ -268,9 +285,17 @@ async fn serve_http1(context: Arc<Context>, framed: Framed<Stream>, client: &Cli
 async fn serve_http2(context: Arc<Context>, framed: Framed<Stream>, client: &ClientLimits) {
     let mut draining = context.gateway.draining();
     let requests = context.clone();
-    let service = service_fn(move |request| handle(requests.clone(), request));
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let tasks = StreamTasks::new(context.worker.clone(), context.state.clone());
+    let streams = tasks.clone();
+    let patience = client.write_stall;
+    let service = service_fn(move |request| {
+        let piece = Piece::new(Some(patience));
+        streams.next(piece.clone());
+        handle(requests.clone(), Some(piece), request)
+    });
+    let connection = http2::Builder::new(tasks)
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(client.http2_streams)
         .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(
@@ -286,13 +311,33 @@ async fn serve_http2(context: Arc<Context>, framed: Framed<Stream>, client: &Cli
         .max_local_error_reset_streams(limits::HTTP2_LOCAL_ERROR_RESETS)
         .serve_connection(TokioIo::new(framed), service);
     let mut connection = pin!(connection);
-    let _ended = tokio::select! {
+    let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = told(&mut draining) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
+    if let Some(reason) = ended.err().and_then(|error| given_up(&error)) {
+        context.gateway.metrics().gateway.refused(reason);
+    }
+}
+
+/// Why we gave an HTTP/2 connection up, when it was us.
+fn given_up(error: &hyper::Error) -> Option<Refusal> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let reason = error.reason().filter(|_| error.is_library())?;
+            return match reason {
+                h2::Reason::NO_ERROR => None,
+                h2::Reason::ENHANCE_YOUR_CALM => Some(Refusal::Http2Flood),
+                _ => Some(Refusal::Http2Protocol),
+            };
+        }
+        cause = error.source();
+    }
+    None
 }
 
 async fn told(draining: &mut watch::Receiver<bool>) {

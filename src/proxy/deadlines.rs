@@ -15,6 +15,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::limits;
+use crate::streams::Watch;
 
 /// The deadlines of one worker's connections.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub struct DeadlineSettings {
     pub head: Duration,
     /// Between two requests.
     pub idle: Duration,
-    /// A write without progress.
+    /// A write without progress, of a connection or of one HTTP/2 stream.
     pub write_stall: Duration,
     /// Throwing away what a client goes on sending after the connection was shut down.
     pub drain: Duration,
@@ -56,7 +57,8 @@ impl Default for DeadlineSettings {
 
 impl DeadlineSettings {
     fn ticks(self) -> [u32; Expiry::ALL.len()] {
-        [self.first_byte, self.head, self.idle, self.write_stall, self.drain].map(ticks)
+        // Nobody waits for the last.
+        [self.first_byte, self.head, self.idle, self.write_stall, self.drain, Duration::MAX].map(ticks)
     }
 }
 
@@ -73,11 +75,14 @@ pub enum Expiry {
     WriteStall,
     /// A client went on sending after the connection was shut down.
     Drain,
+    /// A client gave up far more requests than it let be answered: no time, but an end all the same.
+    Abandoned,
 }
 
 impl Expiry {
     /// All of them, in index order.
-    pub const ALL: [Self; 5] = [Self::FirstByte, Self::Head, Self::Idle, Self::WriteStall, Self::Drain];
+    pub const ALL: [Self; 6] =
+        [Self::FirstByte, Self::Head, Self::Idle, Self::WriteStall, Self::Drain, Self::Abandoned];
 
     /// The label's value.
     pub fn as_str(self) -> &'static str {
@@ -87,6 +92,7 @@ impl Expiry {
             Self::Idle => "idle",
             Self::WriteStall => "write_stall",
             Self::Drain => "drain",
+            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -101,6 +107,8 @@ pub struct ConnectionState {
     /// Tick of the write that is pending, 0 when none is.
     write_since: AtomicU32,
     requests: AtomicU32,
+    /// Requests that the client gave up, less those that were answered since.
+    abandoned: AtomicU32,
     pass_through: AtomicBool,
     /// Index of the [`Expiry`], plus one; 0 while none has passed.
     expired: AtomicU8,
@@ -152,6 +160,7 @@ impl Deadlines {
             since: AtomicU32::new(self.now()),
             write_since: AtomicU32::new(0),
             requests: AtomicU32::new(0),
+            abandoned: AtomicU32::new(0),
             pass_through: AtomicBool::new(false),
             expired: AtomicU8::new(0),
             waker: Mutex::default(),
@@ -198,12 +207,17 @@ impl Deadlines {
         for state in rest.iter().take(limits::DEADLINE_SLICE).flatten() {
             if let Some(expiry) = state.due(tick, &self.limits)
                 && state.expire(expiry)
-                && let Some(count) = self.expired.get(expiry as usize)
             {
-                count.fetch_add(1, Ordering::Relaxed);
+                self.count(expiry);
             }
         }
         (rest.len() > limits::DEADLINE_SLICE).then_some(from + limits::DEADLINE_SLICE)
+    }
+
+    fn count(&self, expiry: Expiry) {
+        if let Some(count) = self.expired.get(expiry as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn now(&self) -> u32 {
@@ -259,6 +273,23 @@ impl ConnectionState {
     pub fn request(self: &Arc<Self>) -> RequestInFlight {
         self.requests.fetch_add(1, Ordering::Relaxed);
         RequestInFlight(Arc::clone(self))
+    }
+
+    /// A request was answered, or given up by the client right after it was sent. Rapid resets
+    /// (CVE-2023-44487) that are taken in one by one cost a backend's work each: once
+    /// [`limits::HTTP2_ABANDONED`] more were given up than answered, the connection ends.
+    pub fn settled(&self, abandoned: bool) {
+        let count = self.abandoned.load(Ordering::Relaxed);
+        match abandoned {
+            true if count >= limits::HTTP2_ABANDONED => {
+                if self.expire(Expiry::Abandoned) {
+                    self.deadlines.count(Expiry::Abandoned);
+                }
+            }
+            true => self.abandoned.store(count + 1, Ordering::Relaxed),
+            false if count > 0 => self.abandoned.store(count - 1, Ordering::Relaxed),
+            false => {}
+        }
     }
 
     /// Requests in flight.
@@ -356,6 +387,16 @@ impl ConnectionState {
 
     fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
         self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch for ConnectionState {
+    fn is_blocked(&self) -> bool {
+        self.is_write_pending()
+    }
+
+    fn stalled(&self) {
+        self.deadlines.count(Expiry::WriteStall);
     }
 }
 

@@ -11,11 +11,13 @@ use super::connection::Context;
 use super::deadlines::RequestInFlight;
 use super::grpc;
 use super::reply::Reason;
+use crate::limits;
 use crate::mirror::Mirror;
 use crate::mirror::copy::Delivery;
 use crate::routing::table::Route;
 use crate::telemetry::access_log::{AccessRecord, CopyRecord, RequestFacts, RequestRecord, ResponseFlag};
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::proxy_protocol::Addresses;
 
 /// One transaction. Whenever it is dropped, it is over, and what is known then is recorded.
 pub struct Finish {
@@ -75,7 +77,8 @@ impl Finish {
 
     /// Its head, with forwarding fields set and before any rewriting.
     pub fn sanitised(&mut self, parts: &request::Parts) {
-        let addresses = (self.context.listener().address, self.context.peer());
+        let Addresses { source, destination } = *self.context.addresses();
+        let addresses = (destination, source);
         if let Some(facts) = &mut self.facts {
             let line = (&parts.method, &facts.uri, facts.version);
             facts.known = Some(Arc::new(RequestFacts::of(line, &parts.headers, addresses, facts.start)));
@@ -164,6 +167,8 @@ impl Drop for Finish {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         let worker = self.context.worker().id();
+        let abandoned = self.status.is_none() && duration < limits::HTTP2_ABANDONED_WITHIN;
+        self.context.state().settled(abandoned);
         // 499 as nginx has it: the client did not wait for an answer.
         let counted = self.status.unwrap_or_else(|| StatusCode::from_u16(499).unwrap_or_default());
         match &self.route {

@@ -1,23 +1,20 @@
-//! What a client is told when there is no response to pass on, and the body that every reply has.
+//! What a client is told when there is no response to pass on; in `body`, the body of every reply.
 
+mod body;
 pub mod trailers;
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
 
-use self::trailers::Trailers;
-use super::record::Finish;
+pub use self::body::{Content, ReplyBody};
 use super::sanitize::Refused;
 use crate::telemetry::access_log::ResponseFlag as Flag;
 use crate::telemetry::metrics::Refusal as Counted;
 use crate::upstream::ExchangeError;
-use crate::upstream::body::{BodyError, ResponseBody, ResponseError};
+use crate::upstream::body::BodyError;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::tls::TlsError;
 
@@ -201,97 +198,5 @@ impl Refusal {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
-    }
-}
-
-/// The body of every reply. Its end, or its being dropped, is the end of the transaction.
-pub struct ReplyBody {
-    content: Content,
-    finish: Finish,
-    deadline: Option<Pin<Box<tokio::time::Sleep>>>,
-    trailers: Trailers,
-}
-
-/// Where the bytes of a reply come from.
-pub enum Content {
-    /// From us.
-    Own(Bytes),
-    /// From an endpoint.
-    Upstream(ResponseBody),
-}
-
-impl ReplyBody {
-    /// A reply of `content`, whose end is reported to `finish`, and which is broken off at `deadline`.
-    pub fn new(
-        content: Content,
-        finish: Finish,
-        deadline: Option<Pin<Box<tokio::time::Sleep>>>,
-        trailers: Trailers,
-    ) -> Self {
-        Self { content, finish, deadline, trailers }
-    }
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = ResponseError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
-        let reply = self.get_mut();
-        if let Some(deadline) = &mut reply.deadline
-            && deadline.as_mut().poll(context).is_ready()
-        {
-            reply.content = Content::Own(Bytes::new());
-            reply.finish.broke(Reason { flag: Flag::UpstreamTimeout, details: "request_timeout" });
-            return Poll::Ready(Some(Err(ResponseError::Timeout)));
-        }
-        let mut frame = match &mut reply.content {
-            Content::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Content::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Upstream(body) => Pin::new(body).poll_frame(context),
-        };
-        if let Poll::Ready(Some(Ok(frame))) = &mut frame
-            && let Some(trailers) = frame.trailers_mut()
-            && reply.trailers.restrict(trailers)
-        {
-            reply.finish.dropped_trailers();
-        }
-        match &frame {
-            Poll::Ready(Some(Ok(frame))) => {
-                reply.finish.sent(frame.data_ref().map_or(0, Buf::remaining));
-                if let Some(trailers) = frame.trailers_ref() {
-                    reply.finish.fields(trailers);
-                }
-                if reply.is_end_stream() {
-                    reply.finish.complete();
-                }
-            }
-            Poll::Ready(Some(Err(_))) => {
-                reply.finish.broke(Reason {
-                    flag: Flag::UpstreamConnectionTermination,
-                    details: "upstream_reset_after_response_started",
-                });
-            }
-            Poll::Ready(None) => reply.finish.complete(),
-            Poll::Pending => {}
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Own(bytes) => bytes.is_empty(),
-            Content::Upstream(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Upstream(body) => body.size_hint(),
-        }
     }
 }

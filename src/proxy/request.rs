@@ -19,6 +19,7 @@ use super::reply::trailers::{Carried, Trailers};
 use super::reply::{Content, DIRECT, Refusal, ReplyBody, VIA_UPSTREAM};
 use super::sanitize::{self, Authority, Target, TargetForm};
 use super::tunnel;
+use crate::discovery::source::EndpointAddress;
 use crate::mirror::copy::Copy;
 use crate::mirror::tee::Tee;
 use crate::mirror::{self, Subject};
@@ -27,15 +28,22 @@ use crate::routing::filter::{Filters, Redirect};
 use crate::routing::index::RequestView;
 use crate::routing::table::{Action, Route, RoutingTable};
 use crate::shard::Lane;
+use crate::streams::Piece;
 use crate::telemetry::access_log::RequestFacts;
 use crate::upstream::body::RequestBody;
 use crate::upstream::http1::head::Length;
 use crate::upstream::message::{Head, Message};
 use crate::upstream::retry::Retries;
-use crate::upstream::{Again, Exchanged, Policy, exchange, primary_policy};
+use crate::upstream::{Again, ExchangeError, Exchanged, Policy, exchange, primary_policy};
 
 /// Answers one request of a client. Its body is hyper's, or that of a program around the gateway.
-pub async fn handle<B>(context: Arc<Context>, request: Request<B>) -> Result<Response<ReplyBody>, Infallible>
+///
+/// `piece` is told of the reply's pieces, for HTTP/2, where somebody watches how long they are held.
+pub async fn handle<B>(
+    context: Arc<Context>,
+    piece: Option<Arc<Piece>>,
+    request: Request<B>,
+) -> Result<Response<ReplyBody>, Infallible>
 where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
 {
@@ -48,7 +56,7 @@ where
     let mut response = match answer(&context, request, &mut finish).await {
         Ok((parts, content, deadline)) => {
             let trailers = Trailers::allowed(carried, &parts.headers);
-            Response::from_parts(parts, ReplyBody::new(content, finish, deadline, trailers))
+            Response::from_parts(parts, ReplyBody::new(content, finish, deadline, trailers).told_to(piece))
         }
         Err(refusal) => {
             let (status, reason, text) = refusal.answer();
@@ -61,7 +69,9 @@ where
             };
             finish.replied(response.status(), reason);
             finish.fields(response.headers());
-            response.map(|bytes| ReplyBody::new(Content::Own(bytes), finish, None, Trailers::Dropped))
+            response.map(|bytes| {
+                ReplyBody::new(Content::Own(bytes), finish, None, Trailers::Dropped).told_to(piece)
+            })
         }
     };
     // HTTP/2 has GOAWAY for it. An upgraded connection has no next request.
@@ -85,13 +95,20 @@ async fn answer<B>(
 where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + Unpin + 'static,
 {
-    let upgraded = tunnel::asked_for(&mut request);
+    let mut upgraded = tunnel::asked_for(&mut request);
     let (mut parts, incoming) = request.into_parts();
     let length = length(&parts, &incoming);
     let table = context.gateway().table().clone();
     let trust = table.trust();
+    let target_bytes = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target_bytes > table.limits().target_bytes {
+        return Err(Refusal::Malformed(sanitize::Refused::TargetTooLong));
+    }
     let target = sanitize::inbound(&mut parts, context.client(), trust, || context.request_id())?;
     finish.sanitised(&parts);
+    if let Some(asked) = &mut upgraded {
+        asked.prepare(&mut parts.headers, || context.request_id());
+    }
     if target.form == TargetForm::Authority {
         return Err(Refusal::MethodNotAllowed);
     }
@@ -127,7 +144,7 @@ where
     let backend = choice.backend.as_ref().ok_or(Refusal::NoBackend)?;
     finish.backend(backend.name());
     if backend.endpoints().is_empty() {
-        return Err(Refusal::Exchange(crate::upstream::ExchangeError::NoEndpoints));
+        return Err(Refusal::Exchange(ExchangeError::NoEndpoints));
     }
     rewrite(&route.filters, &mut parts, prefix)?;
     rewrite(&choice.filters, &mut parts, prefix)?;
@@ -139,6 +156,7 @@ where
         length,
         size: incoming.size_hint(),
         client: target.client,
+        connection: context.addresses(),
         draw: if mirrored { context.worker().random() } else { 0 },
         hops: copied(&target, &table, &parts),
         upgrades: upgraded.is_some(),
@@ -153,7 +171,9 @@ where
     let body = body(context, source, (length, expected), &copies);
     let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
     let (retries, body) = Retries::new(route.retries.as_ref(), body);
-    let mut again = Again { head: Head { upgrade: upgrade.as_ref(), ..Head::new(&parts, length) }, retries };
+    let client = Some(context.addresses());
+    let head = Head { client, upgrade: upgrade.as_ref(), ..Head::new(&parts, length) };
+    let mut again = Again { head, retries };
     let message = Message::new(backend.speech(), &again.head, body).map_err(Refusal::Exchange)?;
     let key = backend.key(&parts, Some(target.client));
     let policy = Policy { key, ..primary_policy(again.retries.patience(route.timeouts.backend)) };
@@ -182,8 +202,16 @@ where
     if let Some(fields) = cross_origin {
         fields.apply(&mut parts.headers);
     }
-    if let (Some(asked), Some(through)) = (upgraded, tunnel) {
-        tunnel::splice(context, asked, through, &mut parts.headers);
+    match (upgraded, tunnel) {
+        (Some(asked), Some(through)) if asked.answer(&mut parts, &through.1) => {
+            asked.splice(context, through)
+        }
+        (Some(asked), None) if !asked.is_misled_by(parts.status) => {}
+        (None, None) => {}
+        _ => {
+            let error = "the endpoint did not switch protocols as it was asked to".to_owned();
+            return Err(Refusal::Exchange(ExchangeError::Protocol(error)));
+        }
     }
     finish.replied(parts.status, VIA_UPSTREAM);
     finish.fields(&parts.headers);
@@ -253,19 +281,22 @@ fn redirected(
 ) -> Result<Answer, Refusal> {
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let location = redirect
-        .location(
-            context.client().scheme(),
-            host,
-            context.listener().address.port(),
-            &target_of(parts),
-            prefix,
-        )
+        .location(context.client().scheme(), host, port(context), &target_of(parts), prefix)
         .map_err(|_| Refusal::Rewrite)?;
     finish.replied(redirect.status, DIRECT);
     let mut response = Response::new(());
     *response.status_mut() = redirect.status;
     response.headers_mut().insert(http::header::LOCATION, location);
     Ok((response.into_parts().0, Content::Own(Bytes::new()), None))
+}
+
+/// Where the client connected to; by a Unix socket it is the usual port of its scheme.
+fn port(context: &Context) -> u16 {
+    match (&context.listener().address, context.client().scheme()) {
+        (EndpointAddress::Tcp(address), _) => address.port(),
+        (EndpointAddress::Unix(_), "https") => 443,
+        (EndpointAddress::Unix(_), _) => 80,
+    }
 }
 
 fn answered(response: Response<()>, finish: &mut Finish) -> Answer {
@@ -297,7 +328,7 @@ where
 /// Runs the exchange, and starts the copies once the primary had its first turn: what it costs to
 /// start them is spent while the primary is on its way.
 async fn race(
-    mut exchange: Pin<&mut impl Future<Output = Result<Exchanged, crate::upstream::ExchangeError>>>,
+    mut exchange: Pin<&mut impl Future<Output = Result<Exchanged, ExchangeError>>>,
     (copies, route, facts): (Vec<Copy>, &Arc<Route>, Option<Arc<RequestFacts>>),
     context: &Arc<Context>,
     mut deadline: Deadline,
@@ -327,10 +358,14 @@ mod tests {
         size_of::<R>()
     }
 
+    fn answer_of<A, B, C, R>(_: impl Fn(A, B, C) -> R) -> usize {
+        size_of::<R>()
+    }
+
     /// Futures are moved whole when they are made and spawned: each kilobyte costs about 30 ns.
     #[test]
     fn futures_stay_small() {
-        let request = output(handle::<hyper::body::Incoming>);
+        let request = answer_of(handle::<hyper::body::Incoming>);
         let copy = output::<Copy, &'static Arc<crate::worker::Worker>, _>(Copy::deliver);
         assert!(request <= 3072, "a request's future takes {request} bytes");
         assert!(copy <= 1696, "a copy's future takes {copy} bytes");

@@ -18,7 +18,6 @@ pub use self::authority::Authority;
 pub use self::fields::trailers;
 
 use self::fields::Survey;
-use crate::limits;
 
 /// The field by which a copy is known: how many gateways have copied it.
 pub static COPY_MARKER: HeaderName = HeaderName::from_static("x-mirrorgate-copy");
@@ -87,7 +86,7 @@ pub enum TargetForm {
 pub enum Refused {
     /// The target is not in a form that fits the method, or has a scheme or bytes that it must not.
     Target,
-    /// The target has more than [`limits::TARGET_BYTES`].
+    /// The target has more bytes than the gateway takes; whoever knows the limit says so.
     TargetTooLong,
     /// Host is missing, repeated, or not a host with an optional port.
     Host,
@@ -253,9 +252,6 @@ fn target_form(parts: &request::Parts, http2: bool) -> Result<TargetForm, Refuse
         };
     };
     let text = path_and_query.as_str();
-    if text.len() > limits::TARGET_BYTES {
-        return Err(Refused::TargetTooLong);
-    }
     let (origin, form) = match uri.scheme_str() {
         None => (true, TargetForm::Origin),
         Some("http" | "https") if http2 => (true, TargetForm::Origin),
@@ -268,8 +264,8 @@ fn target_form(parts: &request::Parts, http2: bool) -> Result<TargetForm, Refuse
             _ => Err(Refused::Target),
         };
     }
-    // With an extended CONNECT (RFC 8441) there is a path; with another one there must be none.
-    if parts.method == Method::CONNECT && !http2 {
+    // An extended CONNECT (RFC 8441), which has a path, has become a GET by now.
+    if parts.method == Method::CONNECT {
         return Err(Refused::Target);
     }
     // `http::Uri` holds no control byte and no space, so those need no look.

@@ -24,7 +24,9 @@ use super::deadlines::Registration;
 use super::reply::ReplyBody;
 use super::request::handle;
 use super::sanitize::ClientInfo;
+use crate::discovery::source::EndpointAddress;
 use crate::shard::WorkerId;
+use crate::upstream::proxy_protocol::Addresses;
 use crate::worker::Worker;
 
 /// Answers requests of one client as the gateway's listeners do. Cheap to clone.
@@ -59,8 +61,13 @@ impl MirrorService {
     ) -> Option<Self> {
         let state = seat.registration.as_ref()?.state().clone();
         let info = ClientInfo::new(client, listener.tls.is_some());
+        let destination = match listener.address {
+            EndpointAddress::Tcp(address) => address,
+            EndpointAddress::Unix(_) => client,
+        };
+        let addresses = Addresses { source: client, destination };
         let context =
-            Context::elsewhere(gateway.clone(), seat.worker.clone(), listener, (info, client), state);
+            Context::elsewhere(gateway.clone(), seat.worker.clone(), listener, (info, addresses), state);
         Some(Self { context, _seat: seat.clone() })
     }
 }
@@ -79,6 +86,6 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        Box::pin(handle(self.context.clone(), request))
+        Box::pin(handle(self.context.clone(), None, request))
     }
 }

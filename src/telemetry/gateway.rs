@@ -96,6 +96,10 @@ refusals! {
     ProxyProtocol = "proxy_protocol",
     /// The process is stopping.
     Draining = "draining",
+    /// An HTTP/2 connection was given up since its client made work for nothing.
+    Http2Flood = "http2_flood",
+    /// An HTTP/2 connection was given up since its client broke the protocol.
+    Http2Protocol = "http2_protocol",
 }
 
 impl GatewayMetrics {

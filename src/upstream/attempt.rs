@@ -2,6 +2,7 @@
 //! protocol the backend speaks. It decides nothing about what follows: [`super::exchange`] does.
 
 use http::{Response, StatusCode};
+use tokio::io::AsyncWriteExt;
 
 use super::body::{BodyError, ResponseBody};
 use super::connect::{ConnectError, connect};
@@ -9,6 +10,7 @@ use super::endpoint::Endpoint;
 use super::http1::head::NotHttp;
 use super::message::{Either, Message};
 use super::pool::Lease;
+use super::proxy_protocol::{Addresses, header};
 use super::stream::Stream;
 use super::tls::TlsError;
 use super::{ExchangeError, Policy, Speech, http1, http2};
@@ -23,6 +25,15 @@ pub(super) struct Failed {
     pub(super) unprocessed: bool,
     /// Whether the connection had served another exchange before.
     pub(super) reused: bool,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy)]
+enum For<'exchange> {
+    /// HTTP/1, and this client where one is to be named.
+    Http1(Option<&'exchange Addresses>),
+    /// Whatever the endpoint prefers.
+    Any,
 }
 
 pub(super) type Answer = (Response<ResponseBody>, Option<(Lease, Stream, bytes::Bytes)>);
@@ -64,11 +75,14 @@ async fn attempt_http1(
     exchange: Box<http1::Exchange>,
     policy: &Policy,
 ) -> Result<Answer, Failed> {
+    if let Some(client) = exchange.client() {
+        lease.belongs_to(client.source);
+    }
     let idle = lease.take_idle();
     let reused = idle.is_some();
     let stream = match idle {
         Some(stream) => stream,
-        None => match Box::pin(dial(&lease, speech, true, policy)).await {
+        None => match Box::pin(dial(&lease, speech, For::Http1(exchange.client()), policy)).await {
             Ok((stream, _)) => stream,
             Err(error) => return Err(Failed::unconnected(error, Message::Http1(exchange))),
         },
@@ -79,7 +93,7 @@ async fn attempt_http1(
 async fn attempt_http2(
     lease: Lease,
     speech: &Speech,
-    request: Box<http::Request<http2::OutgoingBody>>,
+    request: Box<http::Request<http2::body::OutgoingBody>>,
     policy: &Policy,
 ) -> Result<Answer, Failed> {
     if let Some(connection) = lease.shared() {
@@ -92,7 +106,7 @@ async fn attempt_http2(
         drop(dialling);
         return exchange_http2(lease, connection, request, true).await;
     }
-    let opened = match dial(&lease, speech, false, policy).await {
+    let opened = match dial(&lease, speech, For::Any, policy).await {
         Ok((stream, true)) => share_http2(&lease, stream).await,
         Ok((_, false)) => Err(ExchangeError::Tls(TlsError::Alpn)),
         Err(error) => Err(error),
@@ -126,7 +140,7 @@ async fn attempt_either(
         drop(dialling);
         return exchange_http2(lease, connection, forms.http2(), true).await;
     }
-    let opened = match dial(&lease, speech, false, policy).await {
+    let opened = match dial(&lease, speech, For::Any, policy).await {
         Ok((stream, false)) => {
             drop(dialling);
             return exchange_http1(connected(lease, stream, forms.http1(), policy), false).await;
@@ -141,14 +155,14 @@ async fn attempt_either(
     }
 }
 
-/// A new connection, and whether it speaks HTTP/2; with `http1` it does not.
+/// A new connection, and whether it speaks HTTP/2; one for HTTP/1 does not.
 async fn dial(
     lease: &Lease,
     speech: &Speech,
-    http1: bool,
+    wanted: For<'_>,
     policy: &Policy,
 ) -> Result<(Stream, bool), ExchangeError> {
-    let dialled = dialled(lease.endpoint(), speech, http1, policy).await;
+    let dialled = dialled(lease.endpoint(), speech, wanted, policy).await;
     if let Some(metrics) = &speech.metrics {
         metrics.connected(lease.worker().id(), policy.lane, dialled.is_ok());
     }
@@ -158,7 +172,7 @@ async fn dial(
 async fn dialled(
     endpoint: &Endpoint,
     speech: &Speech,
-    http1: bool,
+    wanted: For<'_>,
     policy: &Policy,
 ) -> Result<(Stream, bool), ExchangeError> {
     // It may have been removed while others dialled, or while we do: then nothing is sent there.
@@ -168,16 +182,27 @@ async fn dialled(
     };
     still_there()?;
     let address = endpoint.address();
-    let stream = connect(address, policy.connect).await?;
+    let mut stream = connect(address, policy.connect).await?;
     still_there()?;
+    if let Some(version) = speech.transport.proxy_protocol {
+        let client = match wanted {
+            For::Http1(client) => client,
+            For::Any => None,
+        };
+        // A new socket takes so few bytes at once.
+        stream.write_all(&header(version, client)).await.map_err(ConnectError::Io)?;
+    }
     match &speech.connector {
         None => Ok((stream, speech.protocol == Protocol::H2c)),
         Some(connector) => {
-            let connected = connector.handshake(stream, address, http1).await.inspect_err(|error| {
-                if connector.may_tell() {
-                    tracing::warn!(backend = %speech.name, endpoint = %address, "{error}");
-                }
-            })?;
+            let connected = connector
+                .handshake(stream, address, matches!(wanted, For::Http1(_)))
+                .await
+                .inspect_err(|error| {
+                    if connector.may_tell() {
+                        tracing::warn!(backend = %speech.name, endpoint = %address, "{error}");
+                    }
+                })?;
             still_there()?;
             Ok(connected)
         }
@@ -236,14 +261,21 @@ async fn exchange_http1(mut exchange: Box<http1::Exchange>, reused: bool) -> Res
 async fn exchange_http2(
     lease: Lease,
     mut connection: http2::Connection,
-    request: Box<http::Request<http2::OutgoingBody>>,
+    request: Box<http::Request<http2::body::OutgoingBody>>,
     reused: bool,
 ) -> Result<Answer, Failed> {
     match connection.exchange(lease, *request).await {
-        Ok(response) => Ok((response.map(ResponseBody::Http2), None)),
-        Err((error, message)) => Err(Failed {
+        Ok((response, tunnel)) => {
+            let tunnel =
+                tunnel.map(|(lease, tunnel)| (lease, Stream::Http2(Box::new(tunnel)), bytes::Bytes::new()));
+            Ok((response, tunnel))
+        }
+        Err(http2::Failure::NoConnect) => Err(Failed::sent(ExchangeError::Protocol(
+            "the endpoint does not take other protocols over HTTP/2 (RFC 8441)".to_owned(),
+        ))),
+        Err(http2::Failure::Stream(error, message)) => Err(Failed {
             error: http2_error(&error),
-            unsent: message.map(|request| Message::Http2(Box::new(request))),
+            unsent: message.map(Message::Http2),
             unprocessed: http2::is_unprocessed(&error),
             reused,
         }),

@@ -43,7 +43,7 @@ pub enum ResponseBody {
     /// From an HTTP/1 connection.
     Http1(Box<http1::Exchange>),
     /// From an HTTP/2 stream.
-    Http2(http2::ResponseBody),
+    Http2(http2::body::ResponseBody),
     /// There is none.
     Empty,
 }

@@ -26,6 +26,7 @@ use super::body::{BodyError, RequestBody, ResponseError};
 use super::message::Head;
 use super::patience::Progress;
 use super::pool::{Expiry, Lease};
+use super::proxy_protocol::Addresses;
 use super::stream::Stream;
 use crate::limits;
 
@@ -40,6 +41,8 @@ pub struct Exchange {
     keep_alive: bool,
     fields: bool,
     expiry: Expiry,
+    /// Whom its connection is to name.
+    client: Option<Box<Addresses>>,
 }
 
 /// Why there is no response.
@@ -65,7 +68,18 @@ impl Exchange {
             keep_alive: false,
             fields: true,
             expiry: Expiry::default(),
+            client: None,
         })
+    }
+
+    /// Its connection is to name `client` by the PROXY protocol.
+    pub fn is_for(&mut self, client: Option<&Addresses>) {
+        self.client = client.map(|client| Box::new(*client));
+    }
+
+    /// Whom its connection is to name.
+    pub fn client(&self) -> Option<&Addresses> {
+        self.client.as_deref()
     }
 
     /// Tells `progress` of each step of the body.

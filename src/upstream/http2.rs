@@ -1,55 +1,77 @@
 //! HTTP/2 to an endpoint: connections shared by the exchanges of one worker and lane.
 
+pub mod body;
+
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Uri, Version};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use futures_util::task::AtomicWaker;
+use http::header::SEC_WEBSOCKET_KEY;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::ext::Protocol;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::body::{BodyError, Chunk, RequestBody, ResponseError};
+use self::body::{OutgoingBody, ResponseBody};
+use super::body::RequestBody;
 use super::http1::head::Length;
 use super::message::Head;
-use super::patience::Progress;
-use super::pool::{Expiry, Lease};
+use super::pool::Lease;
 use super::stream::Stream;
 use crate::limits;
+use crate::streams::{Piece, StreamTasks, Watch};
 
 /// A connection that several exchanges share.
 #[derive(Clone)]
 pub struct Connection {
     sender: SendRequest<OutgoingBody>,
-    streams: Arc<AtomicUsize>,
-    /// What the endpoint allows, as far as it has said so.
-    allowed: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+    tasks: StreamTasks,
 }
 
-/// A request's body as hyper takes it.
-pub struct OutgoingBody {
-    body: RequestBody,
-    progress: Option<Arc<Progress>>,
+/// What is known of a connection.
+struct Shared {
+    streams: AtomicUsize,
+    /// Streams that the endpoint allows, as far as it has said so.
+    allowed: AtomicUsize,
+    /// Whether it has said that it takes extended CONNECT (RFC 8441, 3).
+    takes_connect: AtomicBool,
+    /// Looks again at what the endpoint has said.
+    look: AtomicWaker,
 }
 
-/// A response's body; the stream counts as in flight until it is dropped.
-pub struct ResponseBody {
-    incoming: Incoming,
-    lease: Lease,
-    expiry: Expiry,
+/// A stream that carries another protocol; it counts as in flight until it is dropped.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// What it carries.
+    pub upgraded: TokioIo<Upgraded>,
     _stream: StreamCount,
 }
 
-struct StreamCount(Arc<AtomicUsize>);
+/// Why there is no response.
+pub enum Failure {
+    /// The stream or the connection failed. A request that was never written comes along.
+    Stream(hyper::Error, Option<Box<Request<OutgoingBody>>>),
+    /// The endpoint does not take what another protocol is carried by.
+    NoConnect,
+}
+
+struct StreamCount(Arc<Shared>);
 
 impl Connection {
     /// Greets the endpoint and runs the connection on `lease`'s worker.
     pub async fn open(stream: Stream, lease: &Lease) -> Result<Self, hyper::Error> {
-        let (sender, mut connection) = Builder::new(TokioExecutor::new())
+        let shared = Arc::new(Shared {
+            streams: AtomicUsize::new(0),
+            allowed: AtomicUsize::new(limits::HTTP2_STREAMS as usize),
+            takes_connect: AtomicBool::new(false),
+            look: AtomicWaker::new(),
+        });
+        let tasks = StreamTasks::new(lease.worker().clone(), shared.clone());
+        let (sender, mut connection) = Builder::new(tasks.clone())
             .max_header_list_size(limits::HEAD_BYTES as u32)
             .max_concurrent_reset_streams(limits::HTTP2_PENDING_RESETS)
             .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
@@ -60,19 +82,21 @@ impl Connection {
             .keep_alive_timeout(limits::HTTP2_PING_PATIENCE)
             .handshake(TokioIo::new(stream))
             .await?;
-        let allowed = Arc::new(AtomicUsize::new(limits::HTTP2_STREAMS as usize));
-        let told = allowed.clone();
+        let told = shared.clone();
         lease.worker().spawn(async move {
             // Each exchange is told of its own failure; the connection's adds nothing to it.
             let _ended = poll_fn(|context| {
+                told.look.register(context.waker());
                 let ended = Pin::new(&mut connection).poll(context);
                 let most = connection.current_max_send_streams().min(limits::HTTP2_STREAMS as usize);
-                told.store(most, Ordering::Relaxed);
+                told.allowed.store(most, Ordering::Relaxed);
+                let takes_connect = connection.is_extended_connect_protocol_enabled();
+                told.takes_connect.store(takes_connect, Ordering::Relaxed);
                 ended
             })
             .await;
         });
-        Ok(Self { sender, streams: Arc::default(), allowed })
+        Ok(Self { sender, shared, tasks })
     }
 
     /// Whether it takes requests at all.
@@ -82,37 +106,61 @@ impl Connection {
 
     /// Exchanges that use it.
     pub fn streams(&self) -> usize {
-        self.streams.load(Ordering::Relaxed)
+        self.shared.streams.load(Ordering::Relaxed)
     }
 
     /// Whether it takes one more without others waiting for it.
     pub fn has_room(&self) -> bool {
-        self.is_open() && self.streams() < self.allowed.load(Ordering::Relaxed)
+        self.is_open() && self.streams() < self.shared.allowed.load(Ordering::Relaxed)
     }
 
-    /// Sends a request and waits for the head of the response. A request that was never written
-    /// comes back with the error.
+    /// Sends a request and waits for the head of the response. One by which another protocol is asked
+    /// for is answered with 101 and the stream that carries it, whichever way HTTP/2 says so.
     pub async fn exchange(
         &mut self,
         lease: Lease,
-        request: Request<OutgoingBody>,
-    ) -> Result<http::Response<ResponseBody>, (hyper::Error, Option<Request<OutgoingBody>>)> {
-        let stream = StreamCount::new(&self.streams);
+        mut request: Request<OutgoingBody>,
+    ) -> Result<(http::Response<super::body::ResponseBody>, Option<(Lease, Tunnel)>), Failure> {
+        let stream = StreamCount::new(&self.shared);
+        let connects = request.method() == Method::CONNECT;
+        if connects && !self.takes_connect().await {
+            return Err(Failure::NoConnect);
+        }
+        let piece = Piece::new(None);
+        request.body_mut().goes_by(piece.clone(), self.tasks.clone());
         let response = self.sender.try_send_request(request).await;
-        let mut response = response
-            .map_err(|mut error| (error.take_message(), error))
-            .map_err(|(message, error)| (error.into_error(), message))?;
+        let mut response = response.map_err(|mut error| {
+            let request = error.take_message().map(Box::new);
+            Failure::Stream(error.into_error(), request)
+        })?;
         *response.version_mut() = Version::HTTP_11;
-        Ok(response.map(|incoming| ResponseBody {
-            incoming,
-            lease,
-            expiry: Expiry::default(),
-            _stream: stream,
-        }))
+        if connects && response.status() == StatusCode::OK {
+            let upgraded = hyper::upgrade::on(&mut response).await;
+            let upgraded = upgraded.map_err(|error| Failure::Stream(error, None))?;
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            let tunnel = Tunnel { upgraded: TokioIo::new(upgraded), _stream: stream };
+            return Ok((response.map(|_| super::body::ResponseBody::Empty), Some((lease, tunnel))));
+        }
+        let body = |incoming| ResponseBody::new(incoming, lease, piece, stream);
+        Ok((response.map(|incoming| super::body::ResponseBody::Http2(body(incoming))), None))
+    }
+
+    /// Whether the endpoint takes extended CONNECT, as it says soon after the connection was made.
+    async fn takes_connect(&self) -> bool {
+        // hyper tells nobody when the endpoint's settings come, but it can be asked. Only the first
+        // such request of a connection finds no answer at once.
+        let asked = async {
+            while !self.shared.takes_connect.load(Ordering::Relaxed) {
+                self.shared.look.wake();
+                tokio::time::sleep(limits::HTTP2_SETTINGS_LOOK).await;
+            }
+        };
+        tokio::time::timeout(limits::HTTP2_SETTINGS, asked).await.is_ok()
     }
 }
 
-/// The request of `parts` in HTTP/2's form: the host is the authority, and there is no Host field.
+/// The request of `parts` in HTTP/2's form: the host is the authority, and there is no Host field. What
+/// asks for another protocol becomes extended CONNECT (RFC 8441, 4), whose WebSocket has no key.
 pub fn request(
     head: &Head<'_>,
     host: Option<&HeaderValue>,
@@ -124,7 +172,7 @@ pub fn request(
     let authority = host.map_or(&b"localhost"[..], HeaderValue::as_bytes);
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build()?;
-    let mut request = Request::new(OutgoingBody { body, progress: None });
+    let mut request = Request::new(OutgoingBody::new(body));
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_2;
@@ -134,6 +182,11 @@ pub fn request(
     }
     if let Length::Exact(bytes) = head.length {
         request.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(bytes));
+    }
+    if let Some(protocol) = head.upgrade {
+        *request.method_mut() = Method::CONNECT;
+        request.extensions_mut().insert(Protocol::from(protocol.to_str().unwrap_or_default()));
+        request.headers_mut().remove(SEC_WEBSOCKET_KEY);
     }
     for name in head.without {
         request.headers_mut().remove(*name);
@@ -159,79 +212,30 @@ pub fn is_unprocessed(error: &hyper::Error) -> bool {
     false
 }
 
-impl OutgoingBody {
-    /// Gives it the body that it was made without.
-    pub fn set(&mut self, body: RequestBody) {
-        self.body = body;
+impl Watch for Shared {
+    /// Not known of connections to endpoints, which are waited for in other ways.
+    fn is_blocked(&self) -> bool {
+        false
     }
 
-    /// Tells `progress` of each step.
-    pub fn tell(&mut self, progress: Option<Arc<Progress>>) {
-        self.progress = progress;
-    }
-}
-
-impl Body for OutgoingBody {
-    type Data = Chunk;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
-        let this = self.get_mut();
-        let Some(body) = &mut this.body else { return Poll::Ready(None) };
-        let frame = body.as_mut().poll_frame(context);
-        if let Some(progress) = &this.progress {
-            progress.step(frame.is_ready());
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(|body| body.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), |body| body.size_hint())
-    }
-}
-
-impl ResponseBody {
-    /// The next frame of the response.
-    pub fn poll_frame(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(context);
-        if polled.is_pending() && self.lease.poll_expired(&mut self.expiry, context).is_ready() {
-            let error = ResponseError::Upstream("the endpoint was removed".to_owned());
-            return Poll::Ready(Some(Err(error)));
-        }
-        let frame = ready!(polled);
-        Poll::Ready(frame.map(|frame| frame.map_err(|error| ResponseError::Upstream(error.to_string()))))
-    }
-
-    /// Whether the response was read to its end.
-    pub fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    /// What is known of the rest's size.
-    pub fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
+    fn stalled(&self) {}
 }
 
 impl StreamCount {
-    fn new(streams: &Arc<AtomicUsize>) -> Self {
-        streams.fetch_add(1, Ordering::Relaxed);
-        Self(streams.clone())
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.streams.fetch_add(1, Ordering::Relaxed);
+        Self(shared.clone())
     }
 }
 
 impl Drop for StreamCount {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for StreamCount {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "StreamCount({})", self.0.streams.load(Ordering::Relaxed))
     }
 }

@@ -9,6 +9,7 @@ use super::http1::Exchange;
 use super::http1::head::Length;
 use super::http2;
 use super::patience::Progress;
+use super::proxy_protocol::Addresses;
 use super::{ExchangeError, Speech};
 use crate::plan::Protocol;
 
@@ -19,6 +20,8 @@ pub struct Head<'request> {
     pub parts: &'request request::Parts,
     /// How the body ends; framing fields come from this alone.
     pub length: Length,
+    /// Whose request it is, for endpoints that are told by the PROXY protocol.
+    pub client: Option<&'request Addresses>,
     /// The protocol that the client asks to switch to.
     pub upgrade: Option<&'request HeaderValue>,
     /// Fields to be written beside those of `parts`, so that nobody need change those.
@@ -32,7 +35,7 @@ pub enum Message {
     /// For HTTP/1: its head written, its body to be pulled.
     Http1(Box<Exchange>),
     /// For HTTP/2.
-    Http2(Box<http::Request<http2::OutgoingBody>>),
+    Http2(Box<http::Request<http2::body::OutgoingBody>>),
     /// For whichever the endpoint turns out to speak.
     Either(Box<Either>),
 }
@@ -40,14 +43,14 @@ pub enum Message {
 /// A request in both forms, with one body for one of them.
 pub struct Either {
     http1: Box<Exchange>,
-    http2: Box<http::Request<http2::OutgoingBody>>,
+    http2: Box<http::Request<http2::body::OutgoingBody>>,
     body: RequestBody,
 }
 
 impl<'request> Head<'request> {
     /// The head of `parts` as it is, with a body of `length`.
     pub fn new(parts: &'request request::Parts, length: Length) -> Self {
-        Self { parts, length, upgrade: None, extra: &[], without: &[] }
+        Self { parts, length, client: None, upgrade: None, extra: &[], without: &[] }
     }
 
     /// Whether the same request may be sent once more although the first may have had an effect
@@ -69,15 +72,26 @@ impl Message {
             let request = http2::request(head, host, body, scheme);
             request.map(Box::new).map_err(|error| ExchangeError::Protocol(error.to_string()))
         };
+        let has_body = !matches!(head.length, Length::None | Length::Exact(0));
         Ok(match speech.protocol {
+            Protocol::H2c | Protocol::H2 if head.upgrade.is_some() && has_body => {
+                let error = "an upgrade with a body has no form in HTTP/2".to_owned();
+                return Err(ExchangeError::Protocol(error));
+            }
             Protocol::H2c | Protocol::H2 => Self::Http2(http2(body)?),
-            // An upgrade is HTTP/1's alone.
+            // HTTP/1 is what all endpoints take an upgrade by.
             Protocol::Auto if head.upgrade.is_none() => Self::Either(Box::new(Either {
                 http1: Exchange::new(head, host, None),
                 http2: http2(None)?,
                 body,
             })),
-            Protocol::Http1 | Protocol::Auto => Self::Http1(Exchange::new(head, host, body)),
+            Protocol::Http1 | Protocol::Auto => {
+                let mut exchange = Exchange::new(head, host, body);
+                if speech.transport.proxy_protocol.is_some() {
+                    exchange.is_for(head.client);
+                }
+                Self::Http1(exchange)
+            }
         })
     }
 
@@ -112,7 +126,7 @@ impl Either {
     }
 
     /// For an endpoint of HTTP/2.
-    pub fn http2(self) -> Box<http::Request<http2::OutgoingBody>> {
+    pub fn http2(self) -> Box<http::Request<http2::body::OutgoingBody>> {
         let Self { mut http2, body, .. } = self;
         http2.body_mut().set(body);
         http2

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,9 +40,13 @@ struct Kept {
     /// very moment cannot slip in behind.
     closed: bool,
     /// The most recently used last.
-    idle: VecDeque<(Stream, Instant)>,
+    idle: VecDeque<(Stream, Instant, Owner)>,
     shared: Vec<http2::Connection>,
 }
+
+/// The client whose connection it is, where the PROXY protocol has named one: nobody else's request
+/// may go there.
+type Owner = Option<Box<SocketAddr>>;
 
 /// One exchange in flight with one endpoint, counted from the pick to the end of the response.
 pub struct Lease {
@@ -50,6 +55,7 @@ pub struct Lease {
     lane: Lane,
     /// Whether a connection of the pool belongs to it, which goes when it is dropped.
     connected: bool,
+    owner: Owner,
     /// Whether it ends when its removed endpoint has had its time.
     expires: bool,
 }
@@ -98,7 +104,7 @@ impl Pool {
     pub(super) fn reap(&self, oldest: Instant) {
         let mut kept = self.kept();
         let before = kept.idle.len() + kept.shared.len();
-        kept.idle.retain_mut(|(stream, since)| *since >= oldest && stream.is_quiet());
+        kept.idle.retain_mut(|(stream, since, _)| *since >= oldest && stream.is_quiet());
         kept.shared.retain(|connection| connection.is_open());
         self.open.fetch_sub(before - kept.idle.len() - kept.shared.len(), Ordering::Relaxed);
     }
@@ -112,7 +118,7 @@ impl Lease {
     /// Counts an exchange with `endpoint` from now on.
     pub(super) fn new(worker: Arc<Worker>, endpoint: Arc<Endpoint>, lane: Lane) -> Self {
         endpoint.pool(worker.id(), lane).in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { worker, endpoint, lane, connected: false, expires: false }
+        Self { worker, endpoint, lane, connected: false, owner: None, expires: false }
     }
 
     /// Lets it end when its endpoint was removed and has had its time.
@@ -159,14 +165,26 @@ impl Lease {
         self.endpoint.pool(self.worker.id(), self.lane)
     }
 
+    /// Its connection belongs to `client` alone.
+    pub(super) fn belongs_to(&mut self, client: SocketAddr) {
+        self.owner = Some(Box::new(client));
+    }
+
     /// The most recently used idle connection that is still open.
     pub(super) fn take_idle(&mut self) -> Option<Stream> {
         let mut closed = 0;
         let mut kept = self.pool().kept();
         let found = loop {
-            match kept.idle.pop_back() {
+            let taken = match &self.owner {
+                None => kept.idle.pop_back(),
+                owner => match kept.idle.iter().rposition(|(_, _, other)| other == owner) {
+                    Some(own) => kept.idle.remove(own),
+                    None => None,
+                },
+            };
+            match taken {
                 None => break None,
-                Some((mut stream, _)) => match stream.is_quiet() {
+                Some((mut stream, ..)) => match stream.is_quiet() {
                     true => break Some(stream),
                     false => closed += 1,
                 },
@@ -187,12 +205,13 @@ impl Lease {
 
     /// The exchange is over and its connection may serve another.
     pub(super) fn give_back(mut self, stream: Stream) {
+        let owner = self.owner.take();
         let mut kept = self.pool().kept();
         if kept.closed {
             return;
         }
         let oldest = (kept.idle.len() >= limits::IDLE_PER_ENDPOINT).then(|| kept.idle.pop_front());
-        kept.idle.push_back((stream, Instant::now()));
+        kept.idle.push_back((stream, Instant::now(), owner));
         drop(kept);
         if oldest.is_some() {
             self.pool().open.fetch_sub(1, Ordering::Relaxed);

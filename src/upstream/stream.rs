@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
+use super::http2::Tunnel;
+
 /// A byte stream.
 #[derive(Debug)]
 pub enum Stream {
@@ -17,6 +19,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// Under TLS; what is inside is one of the others.
     Tls(Box<TlsStream<Stream>>),
+    /// Over a stream of HTTP/2, which carries another protocol.
+    Http2(Box<Tunnel>),
 }
 
 impl Stream {
@@ -36,6 +40,10 @@ macro_rules! each {
             Stream::Unix($inner) => $call,
             Stream::Tls(boxed) => {
                 let $inner = &mut **boxed;
+                $call
+            }
+            Stream::Http2(tunnel) => {
+                let $inner = &mut tunnel.upgraded;
                 $call
             }
         }

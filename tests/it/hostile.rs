@@ -7,7 +7,7 @@ use crate::harness::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Fate, Frames, HEADERS, PING, RST_STREAM, SETTINGS,
     WINDOW_UPDATE, block, frame, get, length,
 };
-use crate::harness::{Gateway, PATIENCE, Upstream, gateway, within};
+use crate::harness::{Gateway, PATIENCE, Upstream, eventually, gateway, within};
 
 struct Scene {
     primary: Upstream,
@@ -261,6 +261,7 @@ async fn rapid_resets_end_the_connection() {
     // ENHANCE_YOUR_CALM, unless the reset overtook it.
     assert!(matches!(client.ended().await, Some(11) | None));
     assert!(scene.primary.count() < 1000, "{} requests went on", scene.primary.count());
+    scene.gateway.counts("mirrorgate_refused_total", &["reason=\"http2_flood\""], 1.0).await;
     assert_eq!(scene.gateway.get("/good").await.text(), "p");
 }
 
@@ -382,4 +383,46 @@ async fn slow_clients_have_deadlines_in_every_phase() {
     assert_eq!(kept.response().await.text(), "p");
     assert_eq!(kept.closed().await, b"");
     scene.only_good(2).await;
+}
+
+/// A stream whose client opens no window is reset when its time is up, and no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_stays_shut_ends_its_stream_alone() {
+    let scene = scene("limits: { write_stall: 1s }").await;
+    // SETTINGS_INITIAL_WINDOW_SIZE = 0
+    let mut client = Frames::with_settings(scene.gateway.address, &[0, 4, 0, 0, 0, 0]).await;
+    client.send(HEADERS, END_STREAM | END_HEADERS, 1, &block(&get(&[]))).await;
+    const CANCEL: u32 = 8;
+    assert_eq!(client.fate(1).await, Fate::Reset(CANCEL));
+    client.send(HEADERS, END_STREAM | END_HEADERS, 3, &block(&get(&[]))).await;
+    client.send(WINDOW_UPDATE, 0, 3, &1000_u32.to_be_bytes()).await;
+    assert_eq!(client.fate(3).await, Fate::Answered(200, 1));
+    scene.gateway.counts("mirrorgate_client_deadlines_total", &["deadline=\"write_stall\""], 1.0).await;
+}
+
+/// The same at leisure: each request is taken in, sent on and then given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn resets_one_by_one_end_the_connection_too() {
+    let primary = Upstream::script(|mut served| async move {
+        if served.request().await.is_some() {
+            served.hang().await;
+        }
+    })
+    .await;
+    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", primary.address)).await;
+    let mut client = Frames::connect(gateway.address).await;
+    let head = block(&get(&[]));
+    for number in 0..2000_u32 {
+        let stream = 2 * number + 1;
+        let asked = client.send(HEADERS, END_STREAM | END_HEADERS, stream, &head).await;
+        let before = number as usize;
+        let gone = || gateway.sum("mirrorgate_client_deadlines_total", &["deadline=\"abandoned\""]) == 1.0;
+        eventually("the request sent on", || primary.count() > before || gone()).await;
+        if !asked || gone() || !client.send(RST_STREAM, 0, stream, &8_u32.to_be_bytes()).await {
+            break;
+        }
+    }
+    client.ended().await;
+    assert!((500..=600).contains(&primary.count()), "{} requests went on", primary.count());
+    gateway.counts("mirrorgate_client_deadlines_total", &["deadline=\"abandoned\""], 1.0).await;
 }

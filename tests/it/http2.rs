@@ -209,3 +209,28 @@ async fn a_client_that_resets_its_stream_cuts_the_copy() {
     gateway.outcome("cut_client_gone", 1).await;
     gateway.settled().await;
 }
+
+/// Bodies of any size come whole through each combination, whatever pieces they are handed over in.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_answers_are_whole_over_http2() {
+    let sent = noise(3, 3_000_000);
+    let answer = sent.clone();
+    let upstream = Upstream::script(move |mut served| {
+        let answer = answer.clone();
+        async move {
+            while let Some(request) = served.request().await {
+                let length: usize = request.line.split(['/', ' ']).nth(2).unwrap().parse().unwrap();
+                served.wire.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n")).await;
+                served.wire.send(&answer[..length]).await;
+            }
+        }
+    })
+    .await;
+    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", upstream.address)).await;
+    let mut client = H2Client::connect(gateway.address).await;
+    for length in [0, 1, 16_383, 16_384, 16_385, 65_536, 200_000, 3_000_000] {
+        let request = Request::get(format!("http://a.test/{length}"));
+        let answer = client.ask(request, Vec::new(), &[]).await.unwrap();
+        assert!(answer.complete && answer.body == sent[..length], "{length}: {}", answer.body.len());
+    }
+}

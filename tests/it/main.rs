@@ -6,6 +6,7 @@
 
 mod harness;
 
+mod addresses;
 mod connections;
 mod copies;
 mod endpoints;
@@ -18,4 +19,5 @@ mod limits;
 mod mirrors;
 mod process;
 mod tls;
+mod tunnels;
 mod uploads;

@@ -11,11 +11,11 @@ use crate::config::address::Reference;
 use crate::config::decode::{Located, Report, Table};
 use crate::config::document::At;
 use crate::config::error::Problem;
-use crate::config::http_values::{HostWord, Name, ProtocolWord};
+use crate::config::http_values::{HostWord, Name, ProtocolWord, ProxyWord};
 use crate::config::{decode::Scalar, raw};
 use crate::discovery::source::{EndpointAddress, SourceSpec};
 use crate::limits;
-use crate::plan::{BackendPolicy, BackendSpec, Protocol, Transport};
+use crate::plan::{BackendPolicy, BackendSpec, Protocol, ProxyVersion, Transport};
 
 /// Declared backends in the order of the file, then URLs in the order of their first use.
 pub(super) struct BackendTable {
@@ -172,7 +172,16 @@ fn backend(
         Some(Located { value: HostWord::Client, .. }) | None => None,
     };
     let policy = policy::backend(raw, zone, protocol, report);
-    Some(BackendSpec { name: name.clone(), source, protocol, host, transport: Transport { tls }, policy })
+    let proxy_protocol = raw.proxy_protocol.as_ref().map(|word| match word.value {
+        ProxyWord::V1 => ProxyVersion::V1,
+        ProxyWord::V2 => ProxyVersion::V2,
+    });
+    if let (Some(word), false) = (&raw.proxy_protocol, protocol == Protocol::Http1) {
+        let problem = Problem::new("a PROXY header names one client, and HTTP/2 connections are shared");
+        report.error(word.at, problem.hint("it goes with `protocol: http1`"));
+    }
+    let transport = Transport { tls, proxy_protocol };
+    Some(BackendSpec { name: name.clone(), source, protocol, host, transport, policy })
 }
 
 /// The Host by which the backend itself is known.

@@ -11,12 +11,17 @@ use crate::discovery::source::{EndpointAddress, EndpointSpec};
 /// One endpoint; a socket's relative path is relative to `base`.
 pub(in crate::config) fn endpoint(raw: &raw::Endpoint, base: &Path) -> EndpointSpec {
     EndpointSpec {
-        address: match &raw.address.value {
-            EndpointAddress::Unix(path) => EndpointAddress::Unix(base.join(path).into()),
-            tcp @ EndpointAddress::Tcp(_) => tcp.clone(),
-        },
+        address: address(&raw.address.value, base),
         weight: raw.weight.as_ref().map_or(1, |weight| weight.value.0),
         zone: raw.zone.as_ref().map(|zone| zone.value.0.as_str().into()),
+    }
+}
+
+/// `address`, with a socket's relative path relative to `base`.
+pub(super) fn address(address: &EndpointAddress, base: &Path) -> EndpointAddress {
+    match address {
+        EndpointAddress::Unix(path) => EndpointAddress::Unix(base.join(path).into()),
+        tcp @ EndpointAddress::Tcp(_) => tcp.clone(),
     }
 }
 

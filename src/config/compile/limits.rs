@@ -19,6 +19,7 @@ pub(super) fn clients(raw: Option<&raw::Limits>, report: &mut Report<'_>) -> Cli
         report.error(head.at, problem.hint("the default is 64KiB"));
     }
     limits.head_fields = raw.fields.as_ref().map_or(limits.head_fields, |count| count.value.0 as usize);
+    limits.target_bytes = raw.target.as_ref().map_or(limits.target_bytes, |size| size.value.0);
     for (value, limit) in [
         (&raw.first_byte, &mut limits.first_byte),
         (&raw.head_time, &mut limits.head_time),

@@ -52,7 +52,7 @@ fn a_mirrored_route() {
 ",
     )));
     assert_eq!(translation.listeners.len(), 1);
-    assert_eq!(translation.listeners[0].address, "0.0.0.0:8080".parse().unwrap());
+    assert_eq!(translation.listeners[0].address.to_string(), "0.0.0.0:8080");
     let route = &translation.routes[0];
     assert_eq!(&*route.name, "default/r/rule-1");
     assert_eq!(route.listeners.as_deref().unwrap(), [translation.sections[0].name.clone()]);
