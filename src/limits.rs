@@ -123,6 +123,9 @@ pub const RETRIES_SAVED: u32 = 100;
 /// Times that a request goes on to another endpoint because the one that it was about to be sent to
 /// was removed. Each takes a new set, so only a source that never rests gets there.
 pub const REMOVED_UNDERWAY: u8 = 16;
+/// Removed endpoints of one backend that are remembered until what they have in flight is broken off.
+/// Only a source that never rests gets there.
+pub const LEAVING: usize = 20_000;
 /// Failures in a row after which an endpoint is left out.
 pub const EJECTION_FAILURES: u32 = 5;
 /// How long an endpoint is left out, at first and at most.
@@ -258,6 +261,9 @@ pub const SOURCE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Du
 pub const FILE_RESYNC: Duration = Duration::from_secs(5);
 /// How long a write to a watched file that is not a rename is given to be completed.
 pub const FILE_SETTLE: Duration = Duration::from_millis(50);
+/// How long one that is written in place is waited for to be closed, before it is read as it is. Half
+/// a list can be a valid list.
+pub const FILE_WRITING: Duration = Duration::from_secs(2);
 /// How often a backend fed by EndpointSlices looks at the store, whatever was announced.
 pub const SLICES_RESYNC: Duration = Duration::from_secs(5);
 /// How long changes of Kubernetes resources are collected before routes are compiled again.

@@ -130,6 +130,9 @@ pub enum ExchangeError {
     /// The connection ended before a response.
     #[error("the endpoint closed the connection before it answered")]
     Reset,
+    /// The endpoint was removed from its backend, and has had its time for what was in flight.
+    #[error("the endpoint was removed before it answered")]
+    Removed,
     /// What came is not HTTP.
     #[error("not HTTP: {0}")]
     Protocol(String),
@@ -191,7 +194,7 @@ pub async fn exchange(
         match failed.is_removed() {
             true => removed += 1,
             false if failed.reused => {}
-            false => tried.push(endpoint),
+            false => tried.push(endpoint.clone()),
         }
         let stale = failed.reused && matches!(failed.error, ExchangeError::Reset);
         let harmless = |head: &Head<'_>| {
@@ -204,6 +207,10 @@ pub async fn exchange(
                 Message::new(backend.speech(), &again.head, None)?
             }
             (None, Some(again)) if again.retries.cover(failure) => {
+                // It was sent there, whatever the connection had served before.
+                if failed.reused {
+                    tried.push(endpoint);
+                }
                 if !Seeking::new(worker, backend, policy).may_send_again(&tried) {
                     return Err(failed.error);
                 }

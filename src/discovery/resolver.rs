@@ -66,6 +66,8 @@ pub enum Action {
         set: Arc<[EndpointSpec]>,
         /// When the source learned of it.
         event: Instant,
+        /// When the source was last heard; `None` before its first answer.
+        confirmed: Option<Instant>,
     },
     /// The set in use is still right.
     Confirm,
@@ -100,7 +102,8 @@ pub struct Resolver {
     suspicion: Option<Instant>,
     /// The last answer is good for ever.
     settled: bool,
-    confirmed: Instant,
+    begun: Instant,
+    confirmed: Option<Instant>,
     expired: bool,
     confirmation_due: bool,
     error: Option<String>,
@@ -131,7 +134,8 @@ impl Resolver {
             asked_event: None,
             suspicion: None,
             settled: false,
-            confirmed: now,
+            begun: now,
+            confirmed: None,
             expired: false,
             confirmation_due: false,
             error: None,
@@ -148,7 +152,8 @@ impl Resolver {
             && self.apply_at <= now
         {
             self.offered = wanted.version;
-            return Action::Apply { set: wanted.set.clone(), event: wanted.event };
+            let (set, event) = (wanted.set.clone(), wanted.event);
+            return Action::Apply { set, event, confirmed: self.confirmed };
         }
         if self.confirmation_due {
             self.confirmation_due = false;
@@ -244,7 +249,7 @@ impl Resolver {
     ) {
         self.failures = 0;
         self.expired = false;
-        self.confirmed = now;
+        self.confirmed = Some(now);
         self.settled = refresh.is_none() && self.event.is_none();
         let next = refresh.map(|time| now + self.shortened(time));
         self.ask_next(next);
@@ -278,7 +283,7 @@ impl Resolver {
 
     fn expires_at(&self) -> Option<Instant> {
         let max_age = self.policy.max_age.filter(|_| !self.expired && !self.settled)?;
-        Some(self.confirmed + max_age.after)
+        Some(self.confirmed.unwrap_or(self.begun) + max_age.after)
     }
 
     /// A change that was seen while the source was being asked is not covered by its answer, so

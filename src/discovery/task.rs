@@ -62,9 +62,10 @@ async fn follow(backend: &WeakBackendRef, spec: SourceSpec, shared: &Shared) {
             action => {
                 let Some(backend) = backend.upgrade() else { return };
                 match action {
-                    Action::Apply { set, event } => {
+                    Action::Apply { set, event, confirmed } => {
+                        let publish = || backend.publish_as_of(&set, event, confirmed);
                         // A bug in publishing must not lose the watch on the source with it.
-                        match catch_unwind(AssertUnwindSafe(|| backend.publish(&set, event))) {
+                        match catch_unwind(AssertUnwindSafe(publish)) {
                             Ok(_) => resolver.applied(),
                             Err(_) => {
                                 tracing::error!(backend = %backend.name(), "publishing endpoints panicked");

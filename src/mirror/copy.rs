@@ -205,7 +205,7 @@ fn outcome(error: Option<&ExchangeError>, status: Option<StatusCode>, ended: Opt
             ExchangeError::Connect(_) => Outcome::FailedConnect,
             ExchangeError::Tls(_) => Outcome::FailedTls,
             ExchangeError::Timeout(_) => Outcome::FailedTimeout,
-            ExchangeError::Reset => Outcome::FailedReset,
+            ExchangeError::Reset | ExchangeError::Removed => Outcome::FailedReset,
             ExchangeError::Protocol(_) => Outcome::FailedProtocol,
             ExchangeError::Request(_) => Outcome::CutClientGone,
         },

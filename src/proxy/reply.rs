@@ -136,7 +136,7 @@ impl Refusal {
                     "response_timeout",
                     "backend timeout",
                 ),
-                ExchangeError::Reset => (
+                ExchangeError::Reset | ExchangeError::Removed => (
                     StatusCode::BAD_GATEWAY,
                     Flag::UpstreamConnectionTermination,
                     "upstream_reset",

@@ -199,6 +199,24 @@ impl Exposition {
                     .try_for_each(|(name, age)| family.value(&[("backend", name)], age.as_secs_f64()))
             },
         )?;
+        page.gauge(
+            "mirrorgate_backend_source_failing",
+            "1 while something is wrong with the source; /backends says what",
+            |family| {
+                backends.iter().try_for_each(|(name, one)| {
+                    family.value(&[("backend", name)], f64::from(u8::from(one.source_failures().1)))
+                })
+            },
+        )?;
+        page.counter(
+            "mirrorgate_backend_source_failures",
+            "Times that the source could not tell",
+            |family| {
+                backends
+                    .iter()
+                    .try_for_each(|(name, one)| family.count(&[("backend", name)], one.source_failures().0))
+            },
+        )?;
         page.histogram(
             "mirrorgate_backend_propagation_seconds",
             "From a source's event to the set in use",

@@ -6,7 +6,7 @@
 //! its worker first serves the route and takes 512 bytes: 20 MiB for 10,000 routes, all of them busy
 //! on each of 4 workers.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +59,9 @@ pub struct BackendMetrics {
     endpoints: AtomicUsize,
     propagation: Histogram,
     first_use: Histogram,
+    /// How often the source could not tell, and whether that is so now.
+    source_failures: AtomicU64,
+    source_failing: AtomicBool,
 }
 
 struct BackendLane {
@@ -143,6 +146,8 @@ impl Metrics {
             endpoints: AtomicUsize::new(0),
             propagation: Histogram::default(),
             first_use: Histogram::default(),
+            source_failures: AtomicU64::new(0),
+            source_failing: AtomicBool::new(false),
         })
     }
 
@@ -265,6 +270,22 @@ impl BackendMetrics {
     /// The first request went by the set in use, `delay` after its source learned of what is new.
     pub fn first_used(&self, delay: Duration) {
         self.first_use.observe(delay);
+    }
+
+    /// The source could not tell what its endpoints are.
+    pub fn source_failed(&self) {
+        self.source_failures.fetch_add(1, Ordering::Relaxed);
+        self.source_failing.store(true, Ordering::Relaxed);
+    }
+
+    /// The source has told.
+    pub fn source_answered(&self) {
+        self.source_failing.store(false, Ordering::Relaxed);
+    }
+
+    /// How often the source could not tell, and whether that is so now.
+    pub fn source_failures(&self) -> (u64, bool) {
+        (self.source_failures.load(Ordering::Relaxed), self.source_failing.load(Ordering::Relaxed))
     }
 
     /// Generation of the set in use; 0 before the first.

@@ -235,6 +235,7 @@ async fn exchange_http1(mut exchange: Box<http1::Exchange>, reused: bool) -> Res
         Err(failure) => {
             let (error, answered) = match failure {
                 http1::Failure::Reset { answered } => (ExchangeError::Reset, answered),
+                http1::Failure::Removed => (ExchangeError::Removed, true),
                 http1::Failure::Protocol(NotHttp::Head) => {
                     (ExchangeError::Protocol(NotHttp::Head.to_string()), true)
                 }
@@ -270,6 +271,7 @@ async fn exchange_http2(
                 tunnel.map(|(lease, tunnel)| (lease, Stream::Http2(Box::new(tunnel)), bytes::Bytes::new()));
             Ok((response, tunnel))
         }
+        Err(http2::Failure::Removed) => Err(Failed::sent(ExchangeError::Removed)),
         Err(http2::Failure::NoConnect) => Err(Failed::sent(ExchangeError::Protocol(
             "the endpoint does not take other protocols over HTTP/2 (RFC 8441)".to_owned(),
         ))),

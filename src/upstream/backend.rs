@@ -186,8 +186,14 @@ impl Backend {
     /// begins picks a removed endpoint and its idle connections are closed. `event` is when the
     /// source learned of the change. Returns whether anything changed.
     pub fn publish(&self, wanted: &[EndpointSpec], event: Instant) -> bool {
+        self.publish_as_of(wanted, event, Some(Instant::now()))
+    }
+
+    /// The same with what the source said when it was last heard, which may be a while ago; `None` if
+    /// it has not been heard yet.
+    pub fn publish_as_of(&self, wanted: &[EndpointSpec], event: Instant, confirmed: Option<Instant>) -> bool {
         let mut state = self.state();
-        state.confirmed = Some(Instant::now());
+        state.confirmed = confirmed.or(state.confirmed);
         let healed = state.last_error.take().is_some();
         let current = self.endpoints.load_full();
         let changed = current.generation() == 0 || !current.same_as(wanted);
@@ -197,14 +203,13 @@ impl Backend {
             self.replace(&mut state, next.clone());
             let deadline = next.policy().drain.map(|drain| Instant::now() + drain);
             // After the swap: whoever still picks from the old set finds the mark and picks again.
-            for endpoint in removed {
-                endpoint.retire(next.generation());
-                if let Some(deadline) = deadline {
-                    self.leaving.add(endpoint, deadline);
-                }
+            removed.iter().for_each(|endpoint| endpoint.retire(next.generation()));
+            if let Some(deadline) = deadline {
+                self.leaving.add(removed, deadline);
             }
             self.metrics.published(next.generation(), next.len(), event.elapsed());
         }
+        self.metrics.source_answered();
         drop(state);
         self.answered.send_replace(true);
         if changed || healed {
@@ -218,6 +223,7 @@ impl Backend {
         let mut state = self.state();
         state.confirmed = Some(Instant::now());
         let healed = state.last_error.take().is_some();
+        self.metrics.source_answered();
         drop(state);
         if healed {
             self.revise();
@@ -229,6 +235,7 @@ impl Backend {
         let mut state = self.state();
         let news = state.last_error.as_ref() != Some(&error);
         state.last_error = Some(error);
+        self.metrics.source_failed();
         drop(state);
         self.answered.send_replace(true);
         if news {
@@ -368,11 +375,10 @@ impl Drop for Backend {
     /// The last reference is gone: the subscription ends and the pool closes.
     fn drop(&mut self) {
         let set = self.endpoints.load();
-        for entry in set.entries() {
-            entry.endpoint.retire(set.generation() + 1);
-            if let Some(drain) = set.policy().drain {
-                self.leaving.add(entry.endpoint.clone(), Instant::now() + drain);
-            }
+        let removed: Vec<_> = set.entries().iter().map(|entry| entry.endpoint.clone()).collect();
+        removed.iter().for_each(|endpoint| endpoint.retire(set.generation() + 1));
+        if let Some(drain) = set.policy().drain {
+            self.leaving.add(removed, Instant::now() + drain);
         }
         self.signals.changed.notify_one();
         self.signals.tell();

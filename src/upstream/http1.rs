@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
 use http::{HeaderValue, Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncReadExt;
@@ -50,6 +51,8 @@ pub struct Exchange {
 pub enum Failure {
     /// The connection ended; `answered` when bytes of a response had come.
     Reset { answered: bool },
+    /// The endpoint was removed and has had its time.
+    Removed,
     /// What came is not HTTP.
     Protocol(NotHttp),
     /// The request's body broke off.
@@ -168,7 +171,11 @@ impl Exchange {
             if self.read.len() > limits::HEAD_BYTES {
                 return Poll::Ready(Err(Failure::Protocol(NotHttp::TooLarge)));
             }
-            match ready!(self.poll_read(context, limits::READ_FIRST)) {
+            let read = self.poll_read(context, limits::READ_FIRST);
+            if read.is_pending() && self.poll_expired(context).is_ready() {
+                return Poll::Ready(Err(Failure::Removed));
+            }
+            match ready!(read) {
                 Ok(count) if count > 0 => {}
                 _ => return Poll::Ready(Err(Failure::Reset { answered: !self.read.is_empty() })),
             }
@@ -254,12 +261,16 @@ impl Exchange {
     /// Reads on, unless the endpoint was removed and has had its time.
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         let read = self.poll_read(context, self.decoder.appetite());
-        match &mut self.connection {
-            Some((lease, _)) if read.is_pending() => {
-                let gone = || Err(std::io::Error::other("the endpoint was removed"));
-                lease.poll_expired(&mut self.expiry, context).map(|()| gone())
-            }
-            _ => read,
+        if read.is_pending() && self.poll_expired(context).is_ready() {
+            return Poll::Ready(Err(std::io::Error::other("the endpoint was removed")));
+        }
+        read
+    }
+
+    fn poll_expired(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &self.connection {
+            Some((lease, _)) => lease.poll_expired(&mut self.expiry, context),
+            None => Poll::Pending,
         }
     }
 
@@ -289,7 +300,11 @@ impl Exchange {
         let mut rest = Rest { upload: std::mem::replace(&mut self.upload, Upload::done()), stream };
         let worker = lease.worker().clone();
         worker.spawn(async move {
-            if rest.send().await && reusable && rest.stream.is_quiet() {
+            let sent = match select(pin!(rest.send()), pin!(lease.expired())).await {
+                Either::Left((sent, _)) => sent,
+                Either::Right(_) => false,
+            };
+            if sent && reusable && rest.stream.is_quiet() {
                 lease.give_back(rest.stream);
             }
         });

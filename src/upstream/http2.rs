@@ -3,10 +3,11 @@
 pub mod body;
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use futures_util::future::{Either, select};
 use futures_util::task::AtomicWaker;
 use http::header::SEC_WEBSOCKET_KEY;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
@@ -57,6 +58,8 @@ pub enum Failure {
     Stream(hyper::Error, Option<Box<Request<OutgoingBody>>>),
     /// The endpoint does not take what another protocol is carried by.
     NoConnect,
+    /// The endpoint was removed and has had its time.
+    Removed,
 }
 
 struct StreamCount(Arc<Shared>);
@@ -128,7 +131,13 @@ impl Connection {
         }
         let piece = Piece::new(None);
         request.body_mut().goes_by(piece.clone(), self.tasks.clone());
-        let response = self.sender.try_send_request(request).await;
+        let response = {
+            let sending = pin!(self.sender.try_send_request(request));
+            match select(sending, pin!(lease.expired())).await {
+                Either::Left((response, _)) => response,
+                Either::Right(_) => return Err(Failure::Removed),
+            }
+        };
         let mut response = response.map_err(|mut error| {
             let request = error.take_message().map(Box::new);
             Failure::Stream(error.into_error(), request)

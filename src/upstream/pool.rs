@@ -89,9 +89,10 @@ impl Pool {
     /// with their last stream.
     pub(super) fn close(&self) {
         let mut kept = self.kept();
-        kept.closed = true;
-        self.open.fetch_sub(kept.idle.len() + kept.shared.len(), Ordering::Relaxed);
-        (kept.idle, kept.shared) = Default::default();
+        let closed = std::mem::replace(&mut *kept, Kept { closed: true, ..Kept::default() });
+        drop(kept);
+        // Closing sockets takes a while: no worker is to wait for it at the lock.
+        self.open.fetch_sub(closed.idle.len() + closed.shared.len(), Ordering::Relaxed);
     }
 
     /// Breaks off the exchanges that may be.

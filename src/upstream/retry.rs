@@ -30,7 +30,7 @@ impl Failure {
     pub(super) fn of(error: &ExchangeError) -> Option<Self> {
         match error {
             ExchangeError::Connect(_) | ExchangeError::Tls(_) => Some(Self::Connect),
-            ExchangeError::Reset | ExchangeError::Protocol(_) => Some(Self::Reset),
+            ExchangeError::Reset | ExchangeError::Removed | ExchangeError::Protocol(_) => Some(Self::Reset),
             ExchangeError::Timeout(_) => Some(Self::Timeout),
             ExchangeError::NoEndpoints | ExchangeError::Request(_) => None,
         }

@@ -85,7 +85,8 @@ fn nothing_is_obeyed_when_a_second_look_agrees() {
     let second = first + Duration::from_millis(1);
     assert_eq!(resolver.step(second), Action::Ask, "at once");
     resolver.heard(gone(second), second);
-    assert_eq!(resolver.step(second), Action::Apply { set: Arc::new([]), event: first });
+    let confirmed = Some(second);
+    assert_eq!(resolver.step(second), Action::Apply { set: Arc::new([]), event: first, confirmed });
     resolver.applied();
     assert_eq!(resolver.step(second), Action::KeepLast { error: "does not exist".to_owned() });
     let third = second + REFRESH;
@@ -166,7 +167,9 @@ fn too_old_is_said_or_treated_as_empty_until_the_source_answers() {
         assert!(matches!(resolver.step(now), Action::KeepLast { .. }));
         now = start + after;
         if then == WhenTooOld::Empty {
-            assert_eq!(apply(&mut resolver, now), []);
+            let emptied = Action::Apply { set: Arc::new([]), event: now, confirmed: Some(start) };
+            assert_eq!(resolver.step(now), emptied, "its age goes on growing");
+            resolver.applied();
         }
         let Action::KeepLast { error } = resolver.step(now) else { panic!("it must be said") };
         assert_eq!(error, "not confirmed for 60s: refused");
@@ -291,8 +294,9 @@ impl Replay {
         for _ in 0..16 {
             match self.resolver.step(self.now) {
                 Action::Ask => self.asked = true,
-                Action::Apply { set, event } => {
+                Action::Apply { set, event, confirmed } => {
                     assert!(event <= self.now);
+                    assert!(confirmed.is_none_or(|confirmed| confirmed == self.confirmed));
                     if self.apply_fails {
                         self.resolver.apply_failed("apply".to_owned(), self.now);
                     } else {

@@ -114,7 +114,7 @@ fn history(tables: &Tables, steps: &[Step]) -> Vec<Vec<Seen>> {
                     resolver.heard(answer, now);
                     loop {
                         match resolver.step(now) {
-                            Action::Apply { set, event } => {
+                            Action::Apply { set, event, .. } => {
                                 backend.publish(&set, event);
                                 resolver.applied();
                             }
