@@ -1,6 +1,7 @@
 //! Leaving out endpoints where traffic fails, and taking them in again. Pure but for the endpoints'
 //! own condition: the clock and chance are arguments.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use crate::plan::EjectionPlan;
@@ -25,32 +26,34 @@ pub(super) fn review(
     mut chance: impl FnMut() -> f64,
 ) -> Review {
     let mut review = Review { news: false, next: None };
+    let most = plan.map_or(0, |plan| entries.len() * plan.most_percent as usize / 100);
+    // The next failure is enough, a success forgives.
+    let failures = plan.map_or(0, |plan| plan.failures.saturating_sub(1));
     for lane in Lane::ALL {
-        let mut out = 0;
-        for entry in entries {
-            let condition = entry.endpoint.condition();
-            match (condition.seen(lane).until, plan) {
-                (None, _) => {}
-                (Some(until), Some(_)) if until > now => {
-                    out += 1;
-                    review.next = Some(review.next.map_or(until, |next| next.min(until)));
-                }
-                (Some(_), plan) => {
-                    // The next failure is enough, a success forgives.
-                    let failures = plan.map_or(0, |plan| plan.failures.saturating_sub(1));
+        let mut out = Vec::new();
+        for condition in entries.iter().map(|entry| entry.endpoint.condition()) {
+            match condition.seen(lane).until {
+                None => {}
+                Some(until) if until > now => out.push((until, condition)),
+                Some(_) => {
                     condition.take_back(lane, failures, now);
                     review.news = true;
                 }
             }
         }
+        // Also without a plan, and where the others have left the set since: the first to come back
+        // comes now.
+        out.sort_unstable_by_key(|(until, _)| Reverse(*until));
+        for (_, condition) in out.drain(most.min(out.len())..) {
+            condition.take_back(lane, failures, now);
+            review.news = true;
+        }
         let Some(plan) = plan else { continue };
-        let most = entries.len() * plan.most_percent as usize / 100;
-        for entry in entries {
-            let condition = entry.endpoint.condition();
+        for condition in entries.iter().map(|entry| entry.endpoint.condition()) {
             if condition.failures(lane) < plan.failures || condition.is_ejected(lane) {
                 continue;
             }
-            if out >= most {
+            if out.len() >= most {
                 break;
             }
             let history = condition.seen(lane);
@@ -61,10 +64,10 @@ pub(super) fn review(
             let pause = pause(plan, condition.seen(lane).times).mul_f64(1.0 - 0.2 * chance());
             let until = now + pause;
             condition.eject(lane, until);
-            out += 1;
+            out.push((until, condition));
             review.news = true;
-            review.next = Some(review.next.map_or(until, |next| next.min(until)));
         }
+        review.next = out.iter().map(|(until, _)| *until).chain(review.next).min();
     }
     review
 }
