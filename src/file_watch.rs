@@ -6,7 +6,7 @@
 //! says when to look, never what is there.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -37,24 +37,44 @@ struct Shared {
     /// Never taken on the watcher's own thread, which answers those who hold it.
     watcher: Mutex<Option<RecommendedWatcher>>,
     /// Never held while the watcher is called, since its thread takes it.
-    directories: Mutex<HashMap<PathBuf, HashMap<usize, Weak<Signal>>>>,
+    directories: Mutex<HashMap<PathBuf, Directory>>,
 }
+
+/// Whom events in one directory concern. By name, so that an event costs the same among thousands of
+/// files as among ten.
+#[derive(Default)]
+struct Directory {
+    named: HashMap<OsString, Signals>,
+    /// Those whom events under any name concern.
+    any: Signals,
+}
+
+type Signals = HashMap<usize, Weak<Signal>>;
 
 /// What the watcher's thread may touch: dropping it must do nothing.
 struct Signal {
     name: OsString,
-    /// Events under any name concern it.
-    any_name: bool,
     hint: Mutex<Hint>,
     changed: Notify,
 }
 
 #[derive(Default)]
 struct Hint {
-    /// The path leads through symbolic links, so that events under other names may concern it.
-    linked: bool,
     since: Option<Instant>,
     complete: bool,
+    /// Somebody has been writing to the file itself since then and has not closed it.
+    writing: Option<Instant>,
+}
+
+/// What an event says of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It was replaced, or whoever wrote to it is done.
+    Complete,
+    /// It was written to, and there may be more to come.
+    Writing,
+    /// Anything else.
+    Unknown,
 }
 
 impl FileWatch {
@@ -70,15 +90,19 @@ impl FileWatch {
 
     fn watched(&self, path: PathBuf, tree: bool) -> Watched {
         let name = path.file_name().unwrap_or_default().to_owned();
-        let signal = Signal { name, any_name: tree, hint: Mutex::default(), changed: Notify::new() };
+        let signal = Signal { name, hint: Mutex::default(), changed: Notify::new() };
         Watched { path, tree, watch: self.clone(), signal: Arc::new(signal), directories: Mutex::default() }
     }
 
-    fn watch(&self, directory: &Path, signal: &Arc<Signal>) -> notify::Result<()> {
+    fn watch(&self, directory: &Path, signal: &Arc<Signal>, any_name: bool) -> notify::Result<()> {
         // Before the watcher speaks, so that nothing it says is lost.
         let mut directories = lock(&self.0.directories);
         let files = directories.entry(directory.to_owned()).or_default();
-        files.insert(id(signal), Arc::downgrade(signal));
+        // It may have become a link, or be one no more.
+        files.remove(signal);
+        let signals =
+            if any_name { &mut files.any } else { files.named.entry(signal.name.clone()).or_default() };
+        signals.insert(id(signal), Arc::downgrade(signal));
         drop(directories);
         let mut watcher = lock(&self.0.watcher);
         let watcher = match &mut *watcher {
@@ -100,8 +124,8 @@ impl FileWatch {
         let mut watcher = lock(&self.0.watcher);
         let mut directories = lock(&self.0.directories);
         let Some(files) = directories.get_mut(directory) else { return };
-        files.remove(&id(signal));
-        if !files.is_empty() {
+        files.remove(signal);
+        if !files.named.is_empty() || !files.any.is_empty() {
             return;
         }
         directories.remove(directory);
@@ -122,24 +146,42 @@ impl Shared {
             // Otherwise the kernel's queue ran over: anything may have changed.
             Ok(event) if !event.need_rescan() => event,
             _ => {
-                let all = directories.values().flat_map(HashMap::values).filter_map(Weak::upgrade);
-                return all.for_each(|signal| signal.hint(true, now));
+                let all = directories.values().flat_map(|directory| {
+                    directory.named.values().chain([&directory.any]).flat_map(HashMap::values)
+                });
+                return all.filter_map(Weak::upgrade).for_each(|signal| signal.hint(Stage::Complete, now));
             }
         };
-        let complete = match event.kind {
+        let stage = match event.kind {
             EventKind::Modify(ModifyKind::Name(_))
-            | EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+            | EventKind::Access(AccessKind::Close(AccessMode::Write)) => Stage::Complete,
             // Reading a file is such an event, too: to act on it would be a loop.
             EventKind::Access(_) => return,
-            _ => false,
+            EventKind::Modify(ModifyKind::Data(_)) => Stage::Writing,
+            _ => Stage::Unknown,
         };
         for path in &event.paths {
-            let own = directories.get(path);
+            let name = path.file_name().unwrap_or_default();
             let parent = path.parent().and_then(|parent| directories.get(parent));
-            for signal in own.into_iter().chain(parent).flat_map(HashMap::values).filter_map(Weak::upgrade) {
-                if signal.concerns(path.file_name()) {
-                    signal.hint(complete, now);
-                }
+            let named = parent.and_then(|parent| parent.named.get(name));
+            // What happens to the directory itself concerns those, too, that look below it.
+            let any = [directories.get(path), parent].into_iter().flatten().map(|directory| &directory.any);
+            for signal in any.chain(named).flat_map(HashMap::values).filter_map(Weak::upgrade) {
+                // That another file is written to holds nobody up.
+                let other = stage == Stage::Writing && name != signal.name;
+                signal.hint(if other { Stage::Unknown } else { stage }, now);
+            }
+        }
+    }
+}
+
+impl Directory {
+    fn remove(&mut self, signal: &Arc<Signal>) {
+        self.any.remove(&id(signal));
+        if let Some(signals) = self.named.get_mut(&signal.name) {
+            signals.remove(&id(signal));
+            if signals.is_empty() {
+                self.named.remove(&signal.name);
             }
         }
     }
@@ -155,18 +197,24 @@ impl Watched {
         if self.tree {
             folders(&self.path, 0, &mut wanted);
         }
-        lock(&self.signal.hint).linked = linked;
         let mut directories = lock(&self.directories);
         for left in directories.difference(&wanted) {
             self.watch.unwatch(left, &self.signal);
         }
-        let results: Vec<_> =
-            wanted.iter().map(|directory| self.watch.watch(directory, &self.signal)).collect();
+        let results: Vec<_> = wanted
+            .iter()
+            .map(|directory| self.watch.watch(directory, &self.signal, linked || self.tree))
+            .collect();
         *directories = wanted;
         if results.is_empty() {
             return Err(notify::Error::path_not_found());
         }
         results.into_iter().collect()
+    }
+
+    /// Whether somebody is about to write it, who may have come no further than half of it.
+    pub(crate) fn is_being_written(&self) -> bool {
+        lock(&self.signal.hint).writing.is_some_and(|since| since.elapsed() < limits::FILE_WRITING)
     }
 
     /// Forgets what was seen so far, since the file is about to be read; when the first of it was.
@@ -180,15 +228,17 @@ impl Watched {
     /// complete is given a little time to become so. May be dropped at any time.
     pub(crate) async fn changed(&self) -> Instant {
         loop {
-            let (since, complete) = self.signal.peek();
-            let Some(since) = since else {
-                self.signal.changed.notified().await;
-                continue;
-            };
-            if !complete {
-                let _ = tokio::time::timeout(limits::FILE_SETTLE, self.signal.completed()).await;
+            let changed = self.signal.changed.notified();
+            let (since, complete_at) = lock(&self.signal.hint).due();
+            match (since, complete_at) {
+                (None, _) => changed.await,
+                (Some(since), None) => return since,
+                (Some(since), Some(at)) => {
+                    if tokio::time::timeout_at(at.into(), changed).await.is_err() {
+                        return since;
+                    }
+                }
             }
-            return since;
         }
     }
 }
@@ -203,27 +253,34 @@ impl Drop for Watched {
 }
 
 impl Signal {
-    fn peek(&self) -> (Option<Instant>, bool) {
-        let hint = lock(&self.hint);
-        (hint.since, hint.complete)
-    }
-
-    async fn completed(&self) {
-        while !self.peek().1 {
-            self.changed.notified().await;
-        }
-    }
-
-    fn concerns(&self, name: Option<&OsStr>) -> bool {
-        self.any_name || name == Some(&self.name) || lock(&self.hint).linked
-    }
-
-    fn hint(&self, complete: bool, now: Instant) {
+    fn hint(&self, stage: Stage, now: Instant) {
         let mut hint = lock(&self.hint);
         hint.since.get_or_insert(now);
-        hint.complete |= complete;
+        match stage {
+            Stage::Complete => (hint.complete, hint.writing) = (true, None),
+            Stage::Writing => {
+                hint.complete = false;
+                // One that keeps it open for ever is given its time anew.
+                if hint
+                    .writing
+                    .is_none_or(|since| now.saturating_duration_since(since) > limits::FILE_WRITING)
+                {
+                    hint.writing = Some(now);
+                }
+            }
+            Stage::Unknown => {}
+        }
         drop(hint);
         self.changed.notify_one();
+    }
+}
+
+impl Hint {
+    /// When something was first seen, and when it is to be acted on if that is not now.
+    fn due(&self) -> (Option<Instant>, Option<Instant>) {
+        let settled = self.since.map(|since| since + limits::FILE_SETTLE);
+        let written = self.writing.map(|since| since + limits::FILE_WRITING);
+        (self.since, written.or(settled).filter(|_| !self.complete))
     }
 }
 

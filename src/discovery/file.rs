@@ -58,6 +58,10 @@ impl FileSource {
         let done = spawn_blocking(move || {
             // Watched before it is read, so that no change falls in between.
             let watching = watched.refresh();
+            if watched.is_being_written() {
+                // The hint stays: it is read once it is closed.
+                return (watching, Instant::now(), Err("it is being written".to_owned()));
+            }
             let event = watched.take().unwrap_or_else(Instant::now);
             (watching, event, read(&path, parse, last))
         });

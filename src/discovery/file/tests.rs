@@ -1,16 +1,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
-use std::time::Instant;
 
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+use super::*;
 use crate::discovery::DnsSettings;
 use crate::discovery::source::SourceSpec;
 use crate::discovery::tests::{PATIENCE, Running, addresses, until_addresses, until_error};
-use crate::file_watch::FileWatch;
 use crate::upstream::registry::BackendRef;
 
 struct Watching {
@@ -104,6 +105,46 @@ async fn a_truncated_half_written_or_invalid_file_keeps_the_last_good_set() {
     fs::write(&path, text(2)).unwrap();
     until_addresses(&watching.backend, &["127.0.0.1:2"]).await;
     assert_eq!(watching.backend.freshness().last_error, None);
+}
+
+/// Half of a list may well be a list: that it is not all shows in that its writer has not closed it.
+#[tokio::test]
+async fn a_file_is_not_read_while_somebody_writes_it() {
+    let watching = watching("endpoints", |directory| replace(directory, "endpoints", &text(1)));
+    let path = watching.directory.path().join("endpoints");
+    let mut source = FileSource::open(
+        path.clone(),
+        |text| Ok(vec![EndpointSpec::new(SocketAddr::from(([127, 0, 0, 1], text.lines().count() as u16)))]),
+        &FileWatch::default(),
+    );
+    assert_eq!(lines(source.ask().await), "127.0.0.1:2");
+    let mut writing = File::create(&path).unwrap();
+    writing.write_all(b"1\n2\n3\n").unwrap();
+    let seen = timeout(PATIENCE, async {
+        while !source.watched.is_being_written() {
+            tokio::task::yield_now().await;
+        }
+    });
+    seen.await.expect("the watcher tells of it");
+    // Such as a periodic look, which comes at any time.
+    let answer = source.ask().await;
+    assert!(matches!(answer.update, Update::Failed(error) if error.to_string().contains("being written")));
+    writing.write_all(b"4\n5\n").unwrap();
+    drop(writing);
+    timeout(PATIENCE, source.changed()).await.expect("that it is closed is told");
+    assert_eq!(lines(source.ask().await), "127.0.0.1:5");
+    // And one that is never closed is read as it is in the end.
+    let mut kept = File::create(&path).unwrap();
+    kept.write_all(text(4).as_bytes()).unwrap();
+    until_addresses(&watching.backend, &["127.0.0.1:4"]).await;
+}
+
+/// The address in an answer that has one for as many lines as were read.
+fn lines(answer: Answer) -> String {
+    match answer.update {
+        Update::Full(set) => set[0].address.to_string(),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
