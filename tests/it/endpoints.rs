@@ -1,11 +1,11 @@
 //! Endpoints that come, go, fail and are tried again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mirrorgate::shard::Lane;
 
-use crate::harness::{Gateway, Message, Upstream, eventually, gateway, within};
+use crate::harness::{GET, Gateway, Load, Message, POST, Upstream, eventually, gateway};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_endpoint_is_passed_over_for_any_request() {
@@ -69,6 +69,40 @@ async fn a_post_on_a_connection_that_closes_is_not_repeated() {
     assert_eq!(client.response().await.status(), 502);
     let posts = upstream.requests().iter().filter(|request| request.line.starts_with("POST")).count();
     assert_eq!(posts, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_a_route_may_repeat_goes_to_somebody_else_or_nowhere() {
+    let (upstream, _) = closing_after_one().await;
+    let app = |endpoints: &str| {
+        format!(
+            "routes: [{{ backend: app, retries: {{ attempts: 3, on: [reset] }} }}]\n\
+             backends: {{ app: {{ ejection: off, endpoints: [{endpoints}] }} }}"
+        )
+    };
+    let alone = gateway(&app(&format!("'{}'", upstream.address))).await;
+    let mut client = alone.connect().await;
+    client.send(GET).await;
+    assert_eq!(client.response().await.status(), 200);
+    client.send(POST).await;
+    assert_eq!(client.response().await.status(), 502);
+    let posts = |upstream: &Upstream| -> Vec<Message> {
+        upstream.requests().into_iter().filter(|request| request.line.starts_with("POST")).collect()
+    };
+    assert_eq!(posts(&upstream).len(), 1, "never to an endpoint that it was sent to");
+
+    let other = Upstream::saying("other").await;
+    let two = gateway(&app(&format!("'{}', '{}'", upstream.address, other.address))).await;
+    let mut client = two.connect().await;
+    let mut sent = 1;
+    while posts(&upstream).len() + posts(&other).len() == sent {
+        for request in [GET, POST] {
+            client.send(request).await;
+            assert_eq!(client.response().await.status(), 200);
+        }
+        sent += 1;
+    }
+    assert!(posts(&other).iter().all(|request| request.text() == "abc"), "sent again as a whole");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,42 +185,15 @@ async fn endpoints_are_replaced_under_load_without_a_failed_request() {
         mirror.address
     );
     let gateway = Gateway::start(&text, folder.path(), None).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut tasks = tokio::task::JoinSet::new();
-    for client in 0..12 {
-        let mut wire = gateway.connect().await;
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            let mut count = 0;
-            while !stop.load(Ordering::SeqCst) {
-                let request = match client % 2 {
-                    0 => "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
-                    _ => "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc",
-                };
-                wire.send(request).await;
-                assert_eq!(wire.response().await.status(), 200);
-                count += 1;
-            }
-            count
-        });
-    }
+    let mut load = Load::start(&gateway, [GET, POST].into_iter().cycle().take(12)).await;
     for swap in 1..=20 {
         let generation = gateway.sum("mirrorgate_backend_generation", &["backend=\"app\""]);
         endpoint_file(&file, &[&upstreams[swap % 4], &upstreams[(swap + 1) % 4]]);
         gateway.counts("mirrorgate_backend_generation", &["backend=\"app\""], generation + 1.0).await;
-        let served: usize = upstreams.iter().map(Upstream::count).sum();
-        eventually("some requests by this set", || {
-            upstreams.iter().map(Upstream::count).sum::<usize>() > served + 50
-        })
-        .await;
+        load.goes_on(25).await;
     }
-    stop.store(true, Ordering::SeqCst);
-    let mut count = 0;
-    while let Some(done) = within("the clients", tasks.join_next()).await {
-        count += done.unwrap();
-    }
+    assert!(load.stop().await >= 500);
     gateway.settled().await;
-    assert!(count > 500);
     // What was removed keeps no connection; idle ones of what stays are still there.
     let removed = [&upstreams[2], &upstreams[3]];
     eventually("no connection to removed endpoints", || removed.iter().all(|upstream| upstream.open() == 0))
@@ -229,9 +236,12 @@ async fn a_broken_endpoint_file_keeps_the_last_good_set() {
     std::fs::write(&file, "endpoints: [127.0.0.1:1, nonsense").unwrap();
     let backend = gateway.running().registry().live().remove(0);
     eventually("the error shown", || backend.freshness().last_error.is_some()).await;
+    assert_eq!(gateway.sum("mirrorgate_backend_source_failing", &["backend=\"app\""]), 1.0);
+    assert!(gateway.sum("mirrorgate_backend_source_failures_total", &["backend=\"app\""]) >= 1.0);
     assert_eq!(gateway.get("/").await.text(), "ok");
     endpoint_file(&file, &[]);
     eventually("an empty set obeyed", || backend.endpoints().is_empty()).await;
+    gateway.counts("mirrorgate_backend_source_failing", &["backend=\"app\""], 0.0).await;
     assert_eq!(gateway.get("/").await.status(), 503);
 }
 

@@ -5,6 +5,8 @@
 pub mod frames;
 mod gateway;
 mod http2;
+mod load;
+pub mod names;
 mod upstream;
 mod wire;
 
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 pub use self::gateway::{Gateway, gateway};
 pub use self::http2::{H2Client, H2Upstream};
+pub use self::load::{GET, Load, POST};
 pub use self::upstream::{Served, Upstream};
 pub use self::wire::{End, Message, Wire};
 

@@ -12,6 +12,7 @@ mod copies;
 mod endpoints;
 mod errors;
 mod forwarding;
+mod freshness;
 mod hostile;
 mod http2;
 mod kubernetes;

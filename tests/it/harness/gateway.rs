@@ -106,6 +106,24 @@ impl Gateway {
         assert!(held, "{name}{labels:?} is {seen}, not {value}:\n{}", self.mirror_lines());
     }
 
+    /// Waits until `addresses` and no others are in use for `backend`.
+    pub async fn uses(&self, backend: &str, addresses: &[SocketAddr]) {
+        let mut wanted: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        wanted.sort();
+        eventually(&format!("{wanted:?} in use for {backend}"), || {
+            let live = self.running().registry().live();
+            let found = live.iter().find(|one| &**one.name() == backend);
+            found.is_some_and(|found| {
+                let set = found.endpoints();
+                let entries = set.entries().iter();
+                let mut used: Vec<_> = entries.map(|entry| entry.endpoint.address().to_string()).collect();
+                used.sort();
+                used == wanted
+            })
+        })
+        .await;
+    }
+
     /// Waits for `count` copies to end in `outcome`.
     pub async fn outcome(&self, outcome: &str, count: u64) {
         let label = format!("outcome=\"{outcome}\"");

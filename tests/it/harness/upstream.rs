@@ -39,7 +39,14 @@ impl Upstream {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::script_at(TcpListener::bind("127.0.0.1:0").await.unwrap(), script)
+    }
+
+    /// The same for connections that come to `listener`.
+    fn script_at<F>(listener: TcpListener, script: impl Fn(Served) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let address = listener.local_addr().unwrap();
         let log = Arc::new(Log::default());
         let shared = log.clone();
@@ -81,6 +88,14 @@ impl Upstream {
             format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{text}")
         })
         .await
+    }
+
+    /// Answers each request at `listener` with 200 and `text`.
+    pub fn answering_at(listener: TcpListener, text: &'static str) -> Self {
+        Self::script_at(listener, move |mut served| async move {
+            let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+            while served.request().await.is_some() && served.wire.send(&response).await {}
+        })
     }
 
     /// An address at which nobody listens.
