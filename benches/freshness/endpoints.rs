@@ -2,20 +2,21 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Outcome;
 
-/// One endpoint.
-#[derive(Clone)]
+/// One endpoint. It ends with this value, as a process does that is killed.
 pub(crate) struct Endpoint {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     seen: Arc<Seen>,
+    serving: JoinHandle<()>,
 }
 
 struct Seen {
@@ -23,22 +24,30 @@ struct Seen {
     /// Nanoseconds since `start`; 0 is never. `first` counts from the last [`Endpoint::reset`].
     first: AtomicU64,
     last: AtomicU64,
+    open: AtomicUsize,
 }
 
 impl Endpoint {
-    /// Serves until the runtime ends.
+    /// Serves at any port.
     pub(crate) async fn start() -> Outcome<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// Serves at `address`.
+    pub(crate) async fn at(address: SocketAddr) -> Outcome<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let seen =
-            Arc::new(Seen { start: Instant::now(), first: AtomicU64::new(0), last: AtomicU64::new(0) });
+        let (first, last) = (AtomicU64::new(0), AtomicU64::new(0));
+        let seen = Arc::new(Seen { start: Instant::now(), first, last, open: AtomicUsize::new(0) });
         let told = seen.clone();
-        tokio::spawn(async move {
+        let serving = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, told.clone()));
+                connections.spawn(serve(stream, Open::new(&told)));
+                while connections.try_join_next().is_some() {}
             }
         });
-        Ok(Self { address, seen })
+        Ok(Self { address, seen, serving })
     }
 
     /// Forgets its first request.
@@ -48,15 +57,31 @@ impl Endpoint {
 
     /// When its first request came since it was reset.
     pub(crate) fn first(&self) -> Option<Instant> {
-        self.at(&self.seen.first)
+        self.moment(&self.seen.first)
+    }
+
+    /// The same, once it has come.
+    pub(crate) async fn awaited(&self) -> Outcome<Instant> {
+        for _ in 0..60_000 {
+            match self.first() {
+                Some(first) => return Ok(first),
+                None => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+        Err("no request at the new address within a minute".into())
     }
 
     /// When its last request came.
     pub(crate) fn last(&self) -> Option<Instant> {
-        self.at(&self.seen.last)
+        self.moment(&self.seen.last)
     }
 
-    fn at(&self, nanoseconds: &AtomicU64) -> Option<Instant> {
+    /// Connections that are open now.
+    pub(crate) fn open(&self) -> usize {
+        self.seen.open.load(Ordering::Relaxed)
+    }
+
+    fn moment(&self, nanoseconds: &AtomicU64) -> Option<Instant> {
         match nanoseconds.load(Ordering::Relaxed) {
             0 => None,
             since => Some(self.seen.start + Duration::from_nanos(since)),
@@ -64,7 +89,30 @@ impl Endpoint {
     }
 }
 
-async fn serve(mut stream: tokio::net::TcpStream, seen: Arc<Seen>) {
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// Counts a connection for as long as it is open.
+struct Open(Arc<Seen>);
+
+impl Open {
+    fn new(seen: &Arc<Seen>) -> Self {
+        seen.open.fetch_add(1, Ordering::Relaxed);
+        Self(seen.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve(mut stream: TcpStream, open: Open) {
+    let seen = &open.0;
     let _ = stream.set_nodelay(true);
     let mut read = Vec::with_capacity(4096);
     loop {

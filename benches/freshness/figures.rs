@@ -11,6 +11,8 @@ pub(crate) struct Figures {
     pub(crate) first: [Vec<Duration>; 2],
     /// To the last request at the old address.
     pub(crate) last: [Vec<Duration>; 2],
+    /// Most connections that an endpoint had left after it was removed.
+    pub(crate) lingering: [usize; 2],
     /// Client requests.
     pub(crate) requests: u64,
     /// Of these, those that were not answered with 200.
@@ -23,20 +25,23 @@ impl Figures {
     /// The head of the table.
     pub(crate) fn heading() {
         println!(
-            "{:<24}{:<9}{:>26}{:>26}{:>26}  requests, failed, to removed",
-            "median/p99/most, ms", "lane", "published", "first use of the new", "last use of the old"
+            "| median / p99 / most, ms | lane | changes | set in use | first request to the new | last request to \
+             the old | connections left | requests | failed | to removed |\n|---|---|---|---|---|---|---|---|---|---|"
         );
     }
 
     /// One run's lines.
     pub(crate) fn print(&self, name: &str) {
-        for (index, lane) in ["primary", "mirror"].into_iter().enumerate() {
+        for (index, lane) in crate::NAMES.into_iter().enumerate() {
             let [published, first, last] =
                 [&self.published, &self.first, &self.last].map(|times| quantiles(&times[index]));
-            let removed = self.removed.map_or("-".to_owned(), |count| count.to_string());
+            let removed = self.removed.map_or("–".to_owned(), |count| count.to_string());
             println!(
-                "{name:<24}{lane:<9}{published:>26}{first:>26}{last:>26}  {}, {}, {removed}",
-                self.requests, self.failed
+                "| {name} | {lane} | {} | {published} | {first} | {last} | {} | {} | {} | {removed} |",
+                self.first[index].len(),
+                self.lingering[index],
+                self.requests,
+                self.failed
             );
         }
     }
@@ -44,11 +49,23 @@ impl Figures {
 
 /// Median, 99th percentile and most, in milliseconds.
 pub(crate) fn quantiles(times: &[Duration]) -> String {
+    of(times, |time| format!("{:.2}", time.as_secs_f64() * 1e3))
+}
+
+/// The same in microseconds.
+pub(crate) fn micros(times: &[Duration]) -> String {
+    of(times, |time| format!("{:.1}", time.as_secs_f64() * 1e6))
+}
+
+fn of(times: &[Duration], told: impl Fn(Duration) -> String) -> String {
+    if times.is_empty() {
+        return "–".to_owned();
+    }
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     let at = |part: f64| {
-        let index = ((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1));
-        sorted.get(index).map_or("-".to_owned(), |time| format!("{:.2}", time.as_secs_f64() * 1000.0))
+        let index = ((sorted.len() as f64 * part) as usize).min(sorted.len() - 1);
+        told(sorted[index])
     };
-    format!("{}/{}/{}", at(0.5), at(0.99), at(1.0))
+    format!("{} / {} / {}", at(0.5), at(0.99), at(1.0))
 }

@@ -1,26 +1,40 @@
-//! How fresh endpoints are under load, as a table; and, if asked, the same churn at the peers.
+//! How fresh endpoints are, in figures: for primary and mirror, under load, and beside peers. Prints
+//! the tables of `docs/freshness.md`.
 //!
-//! `cargo bench --bench freshness -- [swaps=1000] [names=5] [peers=PATH-OF-FOLDER]`; `--profile fast`
-//! builds sooner. `peers` names a folder with the programs `envoy` and `traefik`; nginx is taken from
-//! the path. What cannot be started is left out, with a word. Nothing but loopback is used.
+//! `benches/freshness/run` finds the peers and puts the tables into the docs. By hand:
+//! `cargo bench --bench freshness -- [swaps=1000] [names=30] [kills=20] [peer_swaps=20]
+//! [envoy=PROGRAM] [traefik=PROGRAM] [nginx=PROGRAM]`; `--profile fast` builds sooner. What is not
+//! given or cannot be started is left out, with a word. Nothing but loopback is used.
 
+mod by_file;
+mod by_name;
+mod cost;
 mod endpoints;
 mod figures;
-mod gateway;
+mod kill;
 mod load;
+// The tests' own, who use all of it.
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../tests/it/harness/names.rs"]
 mod names;
+mod peer_files;
 mod peers;
 mod stall;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use endpoints::Endpoint;
 use figures::Figures;
+use mirrorgate::app::Handle;
+use mirrorgate::upstream::registry::BackendRef;
 
 /// Requests a second, over all connections.
 pub(crate) const RATE: u32 = 2000;
 /// Connections of the load.
 pub(crate) const CONNECTIONS: usize = 16;
+/// The backends of the one route, in the order of the lanes.
+pub(crate) const NAMES: [&str; 2] = ["primary", "mirror"];
 
 /// A failure is the end of a bench, with a reason.
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -31,29 +45,84 @@ fn main() -> Outcome<()> {
         std::env::args().find_map(|text| text.strip_prefix(&prefix).map(str::to_owned))
     };
     let number = |name, default| argument(name).map_or(Ok(default), |text| text.parse::<usize>());
-    let (swaps, names) = (number("swaps", 1000)?, number("names", 5)?);
-    stall::run();
+    let (swaps, names) = (number("swaps", 1000)?, number("names", 30)?);
+    let (kills, peer_swaps) = (number("kills", 20)?, number("peer_swaps", 20)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let own = gateway::churn(swaps).await?;
-        println!("\nendpoint files replaced by rename, {swaps} times, under {RATE} requests a second");
+        println!("### Endpoints replaced under {RATE} requests a second\n");
         Figures::heading();
-        own.print("mirrorgate");
-        if let Some(folder) = argument("peers").map(PathBuf::from) {
-            // They take longer to notice: each swap waits for them.
-            let fewer = swaps.min(20);
-            for (name, ended) in peers::all(&folder, fewer).await {
-                match ended {
-                    Ok(figures) => figures.print(&format!("{name} ({fewer} times)")),
-                    Err(error) => println!("{name}: left out: {error}"),
-                }
+        by_file::churn(swaps).await?.print("mirrorgate, file");
+        by_name::churn(names).await?.print("mirrorgate, DNS");
+        let mut left_out = Vec::new();
+        for (name, ended) in peers::all(&argument, peer_swaps).await {
+            match ended {
+                Ok(figures) => figures.print(name),
+                Err(error) => left_out.push(format!("{name}: left out: {error}")),
             }
         }
-        names::run(names).await
-    })
+        left_out.iter().for_each(|line| println!("\n{line}"));
+        by_name::emptied(names.min(10)).await?;
+        kill::run(kills).await?;
+        cost::publish_by_files().await
+    })?;
+    cost::publish();
+    cost::pick();
+    stall::run();
+    Ok(())
 }
 
 /// A pause between two changes that lets the last one settle.
 pub(crate) async fn settle() {
     tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+/// Two endpoints for each lane: the one in use and the next one.
+pub(crate) type Pairs = [[Endpoint; 2]; 2];
+
+/// Pairs of endpoints at any ports.
+pub(crate) async fn pairs() -> Outcome<Pairs> {
+    Ok([
+        [Endpoint::start().await?, Endpoint::start().await?],
+        [Endpoint::start().await?, Endpoint::start().await?],
+    ])
+}
+
+/// What one change did, seen from the endpoints: when the next ones were used first and the old ones
+/// last, counted from `begun`, and how many connections the old ones have left after `linger`.
+pub(crate) async fn observe(
+    figures: &mut Figures,
+    pairs: &mut Pairs,
+    begun: Instant,
+    linger: Duration,
+) -> Outcome<()> {
+    for (lane, [_, next]) in pairs.iter().enumerate() {
+        figures.first[lane].push(next.awaited().await?.saturating_duration_since(begun));
+    }
+    settle().await;
+    tokio::time::sleep(linger).await;
+    for (lane, [old, _]) in pairs.iter().enumerate() {
+        figures.last[lane].extend(old.last().map(|last| last.saturating_duration_since(begun)));
+        figures.lingering[lane] = figures.lingering[lane].max(old.open());
+    }
+    pairs.iter_mut().for_each(|pair| pair.swap(0, 1));
+    Ok(())
+}
+
+/// The backend called `name`.
+pub(crate) fn backend(gateway: &Handle, name: &str) -> Outcome<BackendRef> {
+    let live = gateway.registry().live();
+    Ok(live.into_iter().find(|backend| &**backend.name() == name).ok_or("a backend is missing")?)
+}
+
+/// When `addresses` and no others are in use.
+pub(crate) async fn published(backend: &BackendRef, addresses: &[SocketAddr]) -> Outcome<Instant> {
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let in_use = || {
+        let set = backend.endpoints();
+        let mut entries = set.entries().iter().map(|entry| entry.endpoint.address().to_string());
+        set.len() == addresses.len() && entries.all(|address| addresses.contains(&address))
+    };
+    let mut revision = backend.revision();
+    tokio::time::timeout(Duration::from_secs(60), revision.wait_for(|_| in_use())).await??;
+    Ok(Instant::now())
 }

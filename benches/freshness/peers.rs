@@ -1,142 +1,143 @@
-//! The same churn at the peers, each with what it offers for it: Envoy with endpoints from a file,
-//! Traefik with its file provider, nginx with a reload. What they publish, and when, cannot be seen
-//! from outside; what their clients and endpoints see can.
+//! The same churn at the peers, each with what it offers for it: Envoy with endpoints from a file and
+//! from names, Traefik with its file provider, nginx with a reload. What they publish, and when, cannot
+//! be seen from outside; what their clients and endpoints see can.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::by_name::Names;
 use crate::endpoints::Endpoint;
 use crate::figures::Figures;
-use crate::gateway::first;
 use crate::load::Load;
-use crate::{Outcome, settle};
+use crate::peer_files::{Told, envoy_dns, envoy_eds, file, nginx, traefik};
+use crate::{Outcome, observe};
 
 /// Time in which the last requests at an old address come in, after the first at the new one.
 const LINGER: Duration = Duration::from_millis(1500);
 
-/// Names and contents of a peer's configuration for two endpoints and a port.
-type Files = fn(&Path, [SocketAddr; 2], u16) -> Vec<(&'static str, String)>;
-
 /// A peer, with the files that it is told by.
 struct Peer {
     name: &'static str,
-    program: PathBuf,
+    /// What its program is called on our command line.
+    program: &'static str,
     arguments: fn(&Path) -> Vec<String>,
-    /// Files, by name, for the addresses of primary and mirror and the port to listen at.
-    files: Files,
-    /// Which of them change with the endpoints.
+    /// Files by name.
+    files: fn(&Path, &Told) -> Vec<(&'static str, String)>,
+    /// Which of them change with the endpoints; none: its names do.
     changing: &'static [&'static str],
     /// What is run after a change.
     reload: Option<fn(&Path) -> Vec<String>>,
 }
 
-/// All peers, one after the other.
-pub(crate) async fn all(folder: &Path, swaps: usize) -> Vec<(&'static str, Outcome<Figures>)> {
+const PEERS: [Peer; 4] = [
+    Peer {
+        name: "Envoy, file EDS",
+        program: "envoy",
+        arguments: envoy_arguments,
+        files: envoy_eds,
+        changing: &["primary.yaml", "mirror.yaml"],
+        reload: None,
+    },
+    Peer {
+        name: "Envoy, STRICT_DNS",
+        program: "envoy",
+        arguments: envoy_arguments,
+        files: envoy_dns,
+        changing: &[],
+        reload: None,
+    },
+    Peer {
+        name: "Traefik, file",
+        program: "traefik",
+        arguments: |at| vec![format!("--configFile={}", file(at, "traefik.yaml"))],
+        files: traefik,
+        changing: &["routes.yaml"],
+        reload: None,
+    },
+    Peer {
+        name: "nginx, reload",
+        program: "nginx",
+        arguments: nginx_arguments,
+        files: nginx,
+        changing: &["nginx.conf"],
+        reload: Some(|at| [nginx_arguments(at), vec!["-s".into(), "reload".into()]].concat()),
+    },
+];
+
+fn envoy_arguments(at: &Path) -> Vec<String> {
+    let config = file(at, "envoy.yaml");
+    ["-c", &config, "--concurrency", "2", "-l", "off", "--use-dynamic-base-id"].map(str::to_owned).into()
+}
+
+fn nginx_arguments(at: &Path) -> Vec<String> {
+    ["-c", &file(at, "nginx.conf"), "-e", &file(at, "error.log")].map(str::to_owned).into()
+}
+
+/// All peers, one after the other; `program` knows where each is.
+pub(crate) async fn all(
+    program: &impl Fn(&str) -> Option<String>,
+    swaps: usize,
+) -> Vec<(&'static str, Outcome<Figures>)> {
     let mut ended = Vec::new();
-    for peer in [
-        Peer {
-            name: "Envoy, file EDS",
-            program: folder.join("envoy"),
-            arguments: |at| {
-                vec![
-                    "-c".into(),
-                    file(at, "envoy.yaml"),
-                    "--concurrency".into(),
-                    "2".into(),
-                    "-l".into(),
-                    "off".into(),
-                    "--use-dynamic-base-id".into(),
-                ]
-            },
-            files: envoy,
-            changing: &["primary.yaml", "mirror.yaml"],
-            reload: None,
-        },
-        Peer {
-            name: "Traefik, file",
-            program: folder.join("traefik"),
-            arguments: |at| vec![format!("--configFile={}", file(at, "traefik.yaml"))],
-            files: traefik,
-            changing: &["routes.yaml"],
-            reload: None,
-        },
-        Peer {
-            name: "nginx, reload",
-            program: "nginx".into(),
-            arguments: |at| vec!["-c".into(), file(at, "nginx.conf"), "-e".into(), file(at, "error.log")],
-            files: nginx,
-            changing: &["nginx.conf"],
-            reload: Some(|at| {
-                vec![
-                    "-c".into(),
-                    file(at, "nginx.conf"),
-                    "-e".into(),
-                    file(at, "error.log"),
-                    "-s".into(),
-                    "reload".into(),
-                ]
-            }),
-        },
-    ] {
-        ended.push((peer.name, peer.churn(swaps).await));
+    for peer in PEERS {
+        let figures = match program(peer.program) {
+            Some(program) => peer.churn(&program, swaps).await,
+            None => Err(format!("{}=PROGRAM is not given", peer.program).into()),
+        };
+        ended.push((peer.name, figures));
     }
     ended
 }
 
 impl Peer {
-    async fn churn(&self, swaps: usize) -> Outcome<Figures> {
+    async fn churn(&self, program: &str, swaps: usize) -> Outcome<Figures> {
         let folder = tempfile::tempdir()?;
         let at = folder.path();
-        let mut pairs = [
-            [Endpoint::start().await?, Endpoint::start().await?],
-            [Endpoint::start().await?, Endpoint::start().await?],
-        ];
+        let mut names = Names::start().await?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        for (name, text) in (self.files)(at, pairs.each_ref().map(|pair| pair[0].address), port) {
+        let told = |names: &Names, index: usize| Told {
+            port,
+            addresses: names.pairs.each_ref().map(|pair| pair[index].address),
+            name_server: names.server.address,
+        };
+        for (name, text) in (self.files)(at, &told(&names, 0)) {
             std::fs::write(at.join(name), text)?;
         }
-        let _running = self.run((self.arguments)(at))?;
+        let _running = run(program, (self.arguments)(at))?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        until_it_serves(address, &pairs[0][0]).await?;
+        until_it_serves(address, &names.pairs[0][0]).await?;
         let load = Load::start(address);
         let mut figures = Figures::default();
         tokio::time::sleep(Duration::from_millis(500)).await;
         for _ in 0..swaps {
-            pairs.iter().for_each(|[_, next]| next.reset());
-            let files = (self.files)(at, pairs.each_ref().map(|pair| pair[1].address), port);
+            names.pairs.iter().for_each(|[_, next]| next.reset());
+            let files = (self.files)(at, &told(&names, 1));
             let files: Vec<_> = files.into_iter().filter(|(name, _)| self.changing.contains(name)).collect();
             for (name, text) in &files {
                 std::fs::write(at.join(format!(".{name}")), text)?;
             }
             let begun = Instant::now();
+            names.say(1);
             for (name, _) in &files {
                 std::fs::rename(at.join(format!(".{name}")), at.join(name))?;
             }
             if let Some(reload) = self.reload {
-                let mut reloading = self.run(reload(at))?;
+                let mut reloading = run(program, reload(at))?;
                 tokio::task::block_in_place(|| reloading.0.wait())?;
             }
-            for (times, [_, next]) in figures.first.iter_mut().zip(&pairs) {
-                times.push(first(next).await?.saturating_duration_since(begun));
-            }
-            settle().await;
-            tokio::time::sleep(LINGER).await;
-            for (times, [old, _]) in figures.last.iter_mut().zip(&pairs) {
-                times.extend(old.last().map(|last| last.saturating_duration_since(begun)));
-            }
-            pairs.iter_mut().for_each(|pair| pair.swap(0, 1));
+            observe(&mut figures, &mut names.pairs, begun, LINGER).await?;
         }
         (figures.requests, figures.failed) = load.stop().await;
         Ok(figures)
     }
+}
 
-    fn run(&self, arguments: Vec<String>) -> Outcome<Running> {
-        let mut command = Command::new(&self.program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(Running(command.spawn()?))
-    }
+fn run(program: &str, arguments: Vec<String>) -> Outcome<Running> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(Running(command.spawn().map_err(|error| format!("{program}: {error}"))?))
 }
 
 /// A process that ends with this value: asked first, so that its own children end, too.
@@ -170,77 +171,4 @@ async fn until_it_serves(address: SocketAddr, primary: &Endpoint) -> Outcome<()>
         }
     }
     Err("it does not serve".into())
-}
-
-fn file(at: &Path, name: &str) -> String {
-    at.join(name).display().to_string()
-}
-
-fn envoy(at: &Path, addresses: [SocketAddr; 2], port: u16) -> Vec<(&'static str, String)> {
-    let cluster = |name: &str| {
-        format!(
-            "  - name: {name}\n    type: EDS\n    connect_timeout: 1s\n    eds_cluster_config:\n      \
-             service_name: {name}\n      eds_config:\n        resource_api_version: V3\n        \
-             path_config_source: {{ path: {} }}\n",
-            file(at, &format!("{name}.yaml"))
-        )
-    };
-    let endpoints = |name: &str, address: SocketAddr| {
-        format!(
-            "version_info: \"{0}\"\nresources:\n- \"@type\": \
-             type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment\n  cluster_name: {name}\n  \
-             endpoints:\n  - lb_endpoints:\n    - endpoint: {{ address: {{ socket_address: {{ address: \
-             127.0.0.1, port_value: {0} }} }} }}\n",
-            address.port()
-        )
-    };
-    let main = format!(
-        "node: {{ id: a, cluster: a }}\nstatic_resources:\n  listeners:\n  - address: {{ socket_address: {{ address: \
-         127.0.0.1, port_value: {port} }} }}\n    filter_chains:\n    - filters:\n      - name: http\n        \
-         typed_config:\n          \"@type\": type.googleapis.com/envoy.extensions.filters.network.\
-         http_connection_manager.v3.HttpConnectionManager\n          stat_prefix: a\n          \
-         http_filters: [{{ name: router, typed_config: {{ \"@type\": \
-         type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }} }}]\n          route_config:\n            \
-         virtual_hosts:\n            - name: all\n              domains: [\"*\"]\n              routes:\n              \
-         - match: {{ prefix: / }}\n                route: {{ cluster: primary, request_mirror_policies: [{{ cluster: \
-         mirror }}] }}\n  clusters:\n{}{}",
-        cluster("primary"),
-        cluster("mirror")
-    );
-    vec![
-        ("envoy.yaml", main),
-        ("primary.yaml", endpoints("primary", addresses[0])),
-        ("mirror.yaml", endpoints("mirror", addresses[1])),
-    ]
-}
-
-fn traefik(at: &Path, addresses: [SocketAddr; 2], port: u16) -> Vec<(&'static str, String)> {
-    let main = format!(
-        "entryPoints: {{ web: {{ address: \"127.0.0.1:{port}\" }} }}\nlog: {{ level: ERROR }}\nglobal: {{ \
-         checkNewVersion: false, sendAnonymousUsage: false }}\nproviders: {{ file: {{ filename: {}, watch: true }} }}\n",
-        file(at, "routes.yaml")
-    );
-    let routes = format!(
-        "http:\n  routers: {{ all: {{ rule: \"PathPrefix(`/`)\", service: both, entryPoints: [web] }} }}\n  services:\n    \
-         both: {{ mirroring: {{ service: primary, mirrors: [{{ name: mirror, percent: 100 }}] }} }}\n    \
-         primary: {{ loadBalancer: {{ servers: [{{ url: \"http://{}\" }}] }} }}\n    \
-         mirror: {{ loadBalancer: {{ servers: [{{ url: \"http://{}\" }}] }} }}\n",
-        addresses[0], addresses[1]
-    );
-    vec![("traefik.yaml", main), ("routes.yaml", routes)]
-}
-
-fn nginx(at: &Path, addresses: [SocketAddr; 2], port: u16) -> Vec<(&'static str, String)> {
-    let at = at.display();
-    let main = format!(
-        "daemon off;\nworker_processes 2;\npid {at}/nginx.pid;\nevents {{ worker_connections 1024; }}\nhttp {{\n  \
-         access_log off;\n  client_body_temp_path {at}/a;\n  proxy_temp_path {at}/b;\n  fastcgi_temp_path {at}/c;\n  \
-         uwsgi_temp_path {at}/d;\n  scgi_temp_path {at}/e;\n  keepalive_requests 1000000;\n  \
-         upstream primary {{ server {}; keepalive 64; }}\n  upstream mirror {{ server {}; keepalive 64; }}\n  \
-         server {{\n    listen 127.0.0.1:{port};\n    proxy_http_version 1.1;\n    proxy_set_header Connection \"\";\n    \
-         location / {{ mirror /copy; proxy_pass http://primary; }}\n    \
-         location = /copy {{ internal; proxy_pass http://mirror$request_uri; }}\n  }}\n}}\n",
-        addresses[0], addresses[1]
-    );
-    vec![("nginx.conf", main)]
 }
