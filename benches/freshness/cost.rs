@@ -122,7 +122,7 @@ pub(crate) fn publish() {
 }
 
 /// A pick, with the count of the exchange, among few and among many endpoints.
-pub(crate) fn pick() {
+pub(crate) fn pick(picks: u32) {
     println!("\n| a pick, ns (best of five runs) | among 10 | among 10,000 | more |\n|---|---|---|---|");
     for (name, balance) in [
         ("`least_load`", BalancePlan::LeastLoad),
@@ -135,17 +135,16 @@ pub(crate) fn pick() {
             let backend = backend(&registry, "app", SourceSpec::Static(Vec::new()), balance.clone());
             backend.publish(&endpoints(0, count), Instant::now());
             let worker = Worker::new(WorkerId(0), 1);
-            (0..5).map(|_| picks(&worker, &backend)).fold(f64::INFINITY, f64::min)
+            (0..5).map(|_| each(picks, &worker, &backend)).fold(f64::INFINITY, f64::min)
         });
         println!("| {name} | {few:.0} | {many:.0} | {:.0} |", many - few);
     }
 }
 
-fn picks(worker: &Arc<Worker>, backend: &BackendRef) -> f64 {
-    const PICKS: u32 = 1_000_000;
+fn each(picks: u32, worker: &Arc<Worker>, backend: &BackendRef) -> f64 {
     let begun = Instant::now();
-    for _ in 0..PICKS {
+    for _ in 0..picks {
         drop(std::hint::black_box(lease(worker, backend, Lane::Primary)));
     }
-    begun.elapsed().as_secs_f64() * 1e9 / f64::from(PICKS)
+    begun.elapsed().as_secs_f64() * 1e9 / f64::from(picks.max(1))
 }

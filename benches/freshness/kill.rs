@@ -63,6 +63,9 @@ pub(crate) async fn run(kills: usize) -> Outcome<()> {
             ended.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();
         println!("{}.", told.join(", "));
     }
+    if failed > 0 || removed(&backends) > 0 {
+        return Err("a request that may be retried failed, or was sent to a removed endpoint".into());
+    }
     Ok(())
 }
 

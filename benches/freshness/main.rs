@@ -3,7 +3,7 @@
 //!
 //! `benches/freshness/run` finds the peers and puts the tables into the docs. By hand:
 //! `cargo bench --bench freshness -- [swaps=1000] [names=30] [kills=20] [peer_swaps=20]
-//! [envoy=PROGRAM] [traefik=PROGRAM] [nginx=PROGRAM]`; `--profile fast` builds sooner. What is not
+//! [picks=1000000] [envoy=PROGRAM] [traefik=PROGRAM] [nginx=PROGRAM]`; `--profile fast` builds sooner. What is not
 //! given or cannot be started is left out, with a word. Nothing but loopback is used.
 
 mod by_file;
@@ -46,13 +46,21 @@ fn main() -> Outcome<()> {
     };
     let number = |name, default| argument(name).map_or(Ok(default), |text| text.parse::<usize>());
     let (swaps, names) = (number("swaps", 1000)?, number("names", 30)?);
-    let (kills, peer_swaps) = (number("kills", 20)?, number("peer_swaps", 20)?);
+    let (kills, peer_swaps, picks) =
+        (number("kills", 20)?, number("peer_swaps", 20)?, number("picks", 1_000_000)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         println!("### Endpoints replaced under {RATE} requests a second\n");
         Figures::heading();
-        by_file::churn(swaps).await?.print("mirrorgate, file");
-        by_name::churn(names).await?.print("mirrorgate, DNS");
+        for (name, figures) in [
+            ("mirrorgate, file", by_file::churn(swaps).await?),
+            ("mirrorgate, DNS", by_name::churn(names).await?),
+        ] {
+            figures.print(name);
+            if figures.failed > 0 || figures.removed != Some(0) {
+                return Err("a request failed, or was sent to a removed endpoint".into());
+            }
+        }
         let mut left_out = Vec::new();
         for (name, ended) in peers::all(&argument, peer_swaps).await {
             match ended {
@@ -66,7 +74,7 @@ fn main() -> Outcome<()> {
         cost::publish_by_files().await
     })?;
     cost::publish();
-    cost::pick();
+    cost::pick(picks as u32);
     stall::run();
     Ok(())
 }

@@ -111,13 +111,19 @@ async fn a_rolling_restart_of_primary_and_mirror_costs_no_request_and_no_copy() 
         }
         load.goes_on(10).await;
     }
+    let used = || sets.iter().flatten().all(|upstream| upstream.count() > 0);
+    within("a request and a copy at each of the new ones", async {
+        while !used() {
+            load.goes_on(10).await;
+        }
+    })
+    .await;
     let answered = load.stop().await;
     let gateway = &pair.gateway;
     gateway.settled().await;
     gateway.outcome("delivered", answered as u64).await;
     assert_eq!(gateway.sum("mirrorgate_upstream_connects_total", &["result=\"failed\""]), 0.0);
     assert_eq!(gateway.sum("mirrorgate_upstream_retries_total", &[]), 0.0);
-    assert!(sets.iter().flatten().all(|upstream| upstream.count() > 0), "all of the new ones are used");
 }
 
 #[tokio::test(flavor = "multi_thread")]
