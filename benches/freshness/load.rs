@@ -51,7 +51,8 @@ async fn client(address: SocketAddr, shared: Arc<Shared>) {
     while !shared.stop.load(Ordering::Relaxed) {
         ticks.tick().await;
         shared.requests.fetch_add(1, Ordering::Relaxed);
-        let mut stream = match kept.take() {
+        // As any client does: one that was closed while it was idle is not used.
+        let mut stream = match kept.take().filter(is_open) {
             Some(stream) => stream,
             None => match TcpStream::connect(address).await {
                 Ok(stream) => stream,
@@ -69,6 +70,10 @@ async fn client(address: SocketAddr, shared: Arc<Shared>) {
             }
         }
     }
+}
+
+fn is_open(stream: &TcpStream) -> bool {
+    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 /// Whether the answer is a 200 with the two bytes that the endpoints send, chunked or not.
