@@ -167,6 +167,9 @@ pub const HTTP2_CONNECTIONS_PER_ENDPOINT: usize = 8;
 pub const HTTP2_SETTINGS: Duration = Duration::from_secs(1);
 /// How often it is looked whether it has.
 pub const HTTP2_SETTINGS_LOOK: Duration = Duration::from_millis(2);
+/// Requests given up in a row, with nothing answered in between, after which an HTTP/2 connection to an
+/// endpoint is replaced.
+pub const HTTP2_UNANSWERED: usize = 3;
 /// Backends that one process can hold.
 pub const BACKENDS: usize = 100_000;
 /// Endpoints of one backend; what a source names beyond it is dropped and said in `last_error`.

@@ -204,7 +204,9 @@ where
     }
     match (upgraded, tunnel) {
         (Some(asked), Some(through)) if asked.answer(&mut parts, &through.1) => {
-            asked.splice(context, through)
+            asked.splice(context, through);
+            // What follows the head is no part of the reply.
+            finish.complete();
         }
         (Some(asked), None) if !asked.is_misled_by(parts.status) => {}
         (None, None) => {}

@@ -42,6 +42,17 @@ struct Shared {
     takes_connect: AtomicBool,
     /// Looks again at what the endpoint has said.
     look: AtomicWaker,
+    /// Requests that were answered.
+    answers: AtomicUsize,
+    /// Requests that were given up since the last answer.
+    unanswered: AtomicUsize,
+}
+
+/// A request that waits for its answer.
+struct Waiting {
+    shared: Arc<Shared>,
+    /// Answers that there were when it began.
+    answers: usize,
 }
 
 /// A stream that carries another protocol; it counts as in flight until it is dropped.
@@ -72,6 +83,8 @@ impl Connection {
             allowed: AtomicUsize::new(limits::HTTP2_STREAMS as usize),
             takes_connect: AtomicBool::new(false),
             look: AtomicWaker::new(),
+            answers: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
         });
         let tasks = StreamTasks::new(lease.worker().clone(), shared.clone());
         let (sender, mut connection) = Builder::new(tasks.clone())
@@ -107,6 +120,13 @@ impl Connection {
         !self.sender.is_closed()
     }
 
+    /// Whether it is better replaced: the last requests were given up, and nothing was answered in the
+    /// meantime. Where a network drops packets instead of resetting, the connection looks open for a
+    /// quarter of an hour, and each request would wait for its time-out on it.
+    pub fn is_silent(&self) -> bool {
+        self.shared.unanswered.load(Ordering::Relaxed) >= limits::HTTP2_UNANSWERED
+    }
+
     /// Exchanges that use it.
     pub fn streams(&self) -> usize {
         self.shared.streams.load(Ordering::Relaxed)
@@ -131,6 +151,7 @@ impl Connection {
         }
         let piece = Piece::new(None);
         request.body_mut().goes_by(piece.clone(), self.tasks.clone());
+        let waiting = Waiting::new(&self.shared);
         let response = {
             let sending = pin!(self.sender.try_send_request(request));
             match select(sending, pin!(lease.expired())).await {
@@ -138,6 +159,7 @@ impl Connection {
                 Either::Right(_) => return Err(Failure::Removed),
             }
         };
+        waiting.answered();
         let mut response = response.map_err(|mut error| {
             let request = error.take_message().map(Box::new);
             Failure::Stream(error.into_error(), request)
@@ -228,6 +250,26 @@ impl Watch for Shared {
     }
 
     fn stalled(&self) {}
+}
+
+impl Waiting {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: shared.clone(), answers: shared.answers.load(Ordering::Relaxed) }
+    }
+
+    /// Whatever the answer is: a reset is one, too.
+    fn answered(self) {
+        self.shared.answers.fetch_add(1, Ordering::Relaxed);
+        self.shared.unanswered.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.shared.answers.load(Ordering::Relaxed) == self.answers {
+            self.shared.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl StreamCount {

@@ -227,7 +227,8 @@ impl Lease {
         kept.shared.retain(|connection| connection.is_open());
         self.pool().open.fetch_sub(before - kept.shared.len(), Ordering::Relaxed);
         let may_dial = kept.shared.len() < limits::HTTP2_CONNECTIONS_PER_ENDPOINT;
-        let least = kept.shared.iter().min_by_key(|connection| connection.streams())?;
+        let heard = kept.shared.iter().filter(|connection| !connection.is_silent());
+        let least = heard.min_by_key(|connection| connection.streams())?;
         (!may_dial || least.has_room()).then(|| least.clone())
     }
 
@@ -235,6 +236,10 @@ impl Lease {
     pub(super) fn share(&self, connection: http2::Connection) {
         self.pool().http2.store(true, Ordering::Relaxed);
         let mut kept = self.pool().kept();
+        // What it replaces ends with its last stream.
+        let before = kept.shared.len();
+        kept.shared.retain(|connection| !connection.is_silent());
+        self.pool().open.fetch_sub(before - kept.shared.len(), Ordering::Relaxed);
         if !kept.closed && kept.shared.len() < limits::HTTP2_CONNECTIONS_PER_ENDPOINT {
             kept.shared.push(connection);
             self.pool().open.fetch_add(1, Ordering::Relaxed);

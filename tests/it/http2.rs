@@ -1,9 +1,16 @@
 //! HTTP/2 with prior knowledge, on listeners and to backends.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::Request;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
 
 use crate::harness::{H2Client, H2Upstream, Upstream, chunked, gateway, noise};
 
@@ -121,7 +128,7 @@ async fn an_http2_backend_that_is_not_there_is_502() {
 
 /// A server that says goodbye after each few streams, in two ways.
 async fn leaving(per_connection: usize, refuse: bool) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicUsize::new(0));
     let count = connections.clone();
@@ -138,7 +145,7 @@ async fn leaving(per_connection: usize, refuse: bool) -> (std::net::SocketAddr, 
                         respond.send_reset(h2::Reason::REFUSED_STREAM);
                         continue;
                     }
-                    let mut body = respond.send_response(http::Response::new(()), false).unwrap();
+                    let mut body = respond.send_response(Response::new(()), false).unwrap();
                     body.send_data("ok".into(), true).unwrap();
                     if served == per_connection {
                         connection.graceful_shutdown();
@@ -233,4 +240,37 @@ async fn large_answers_are_whole_over_http2() {
         let answer = client.ask(request, Vec::new(), &[]).await.unwrap();
         assert!(answer.complete && answer.body == sent[..length], "{length}: {}", answer.body.len());
     }
+}
+
+/// A connection that stays open and silent is given up for another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_answers_nothing_any_more_is_replaced() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut hangs = true;
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = service_fn(move |_: Request<Incoming>| async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+            });
+            hangs = false;
+            tokio::spawn(async move {
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let _ended = server.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    let gateway =
+        gateway(&format!("routes: [{{ backend: 'h2c://{address}', timeouts: {{ backend: 200ms }} }}]")).await;
+    // One client, so that all of it goes through one worker.
+    let mut client = gateway.connect().await;
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        statuses.push(client.response().await.status());
+    }
+    assert_eq!(statuses, [504, 504, 504, 200, 200, 200]);
 }
