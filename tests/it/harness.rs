@@ -2,6 +2,7 @@
 //! says, and a client that writes raw bytes. Nothing here knows how the gateway works inside; what a
 //! test waits for is an event on a socket, or a metric.
 
+mod authority;
 pub mod frames;
 mod gateway;
 mod http2;
@@ -12,6 +13,7 @@ mod wire;
 
 use std::time::Duration;
 
+pub use self::authority::Authority;
 pub use self::gateway::{Gateway, gateway};
 pub use self::http2::{H2Client, H2Upstream};
 pub use self::load::{GET, Load, POST};

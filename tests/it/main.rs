@@ -7,6 +7,7 @@
 mod harness;
 
 mod addresses;
+mod conformance;
 mod connections;
 mod copies;
 mod endpoints;

@@ -1,45 +1,6 @@
 //! TLS on both sides: one gateway speaks it to another, which ends it.
 
-use std::path::Path;
-
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-
-use crate::harness::{Gateway, Upstream, chunked, gateway, noise};
-
-/// A root, and what it has signed, as files.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    folder: tempfile::TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Self { issuer: Issuer::new(params, key), folder }
-    }
-
-    /// Writes `name`.crt and `name`.key for `host`.
-    fn sign(&self, name: &str, host: &str) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([host.to_string()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        // As a careful rotation does it: each file is replaced as a whole.
-        for (ending, text) in [("crt", certificate.pem()), ("key", key.serialize_pem())] {
-            let next = self.folder.path().join(format!("{name}.{ending}.next"));
-            std::fs::write(&next, text).unwrap();
-            std::fs::rename(next, self.folder.path().join(format!("{name}.{ending}"))).unwrap();
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-}
+use crate::harness::{Authority, Gateway, Upstream, chunked, gateway, noise};
 
 /// A gateway that ends TLS for `shop.test`, in front of `upstream`.
 async fn edge(authority: &Authority, upstream: &Upstream, tls: &str) -> Gateway {

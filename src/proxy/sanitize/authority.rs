@@ -78,7 +78,9 @@ fn parse(authority: &[u8]) -> Option<(&[u8], Option<u16>)> {
         Some(_) => return None,
     };
     let host = host.strip_suffix(b".").unwrap_or(host);
-    (!host.is_empty() && host.len() <= HOST_BYTES).then_some((host, port))
+    // An empty label is in no name, and `..` is in many a path that a backend makes of a host.
+    let whole = host.split(|&byte| byte == b'.').all(|label| !label.is_empty());
+    (whole && host.len() <= HOST_BYTES).then_some((host, port))
 }
 
 /// What [`parse`] lets through is ASCII, so nothing gets lost.
@@ -120,6 +122,10 @@ mod tests {
         for value in [
             "",
             ".",
+            "..",
+            ".a",
+            "a..",
+            "a..b",
             ":80",
             "a:",
             "a:b",

@@ -7,8 +7,10 @@ use super::{PATIENCE, within};
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
+pub const PUSH_PROMISE: u8 = 5;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
@@ -16,6 +18,8 @@ pub const CONTINUATION: u8 = 9;
 
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
+pub const WITH_PRIORITY: u8 = 32;
 
 /// A connection on which anything may be written.
 pub struct Frames {
@@ -93,6 +97,11 @@ pub fn get<'a>(changes: &[(&'a str, Option<&'a str>)]) -> Vec<(&'a str, &'a str)
 impl Frames {
     pub async fn connect(address: SocketAddr) -> Self {
         Self::with_settings(address, &[]).await
+    }
+
+    /// Nothing is written but what the test writes.
+    pub async fn silent(address: SocketAddr) -> Self {
+        Self { wire: Wire::connect(address).await }
     }
 
     /// With settings of its own, as they stand in the frame.
@@ -180,7 +189,7 @@ impl Frames {
 }
 
 /// `:status` comes first, indexed or as a literal with an indexed name.
-fn decode_status(block: &[u8]) -> u16 {
+pub fn decode_status(block: &[u8]) -> u16 {
     match block[0] {
         0x88 => 200,
         0x89 => 204,
