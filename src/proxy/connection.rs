@@ -15,6 +15,7 @@ use super::accept::Listener;
 use super::accept::socket::local_address;
 use super::admission::AddressSlot;
 use super::deadlines::ConnectionState;
+use super::framing::refusal::Refusal as Framing;
 use super::framing::{Framed, Protocol};
 use super::proxy_protocol;
 use super::record;
@@ -270,8 +271,7 @@ async fn serve_http1(context: Arc<Context>, framed: Framed<Stream>, client: &Cli
         .serve_connection(TokioIo::new(framed), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    // A connection's end has been told to whoever waited on it: nothing is left to say.
-    let _ended = tokio::select! {
+    let ended = tokio::select! {
         // A request of which something has come is read before the connection is told to close.
         biased;
         ended = connection.as_mut() => ended,
@@ -280,6 +280,10 @@ async fn serve_http1(context: Arc<Context>, framed: Framed<Stream>, client: &Cli
             connection.await
         }
     };
+    // A connection's end has been told to whoever waited on it: what is left is to count.
+    if ended.is_err_and(|error| error.is_parse()) && !context.state.is_refused() {
+        context.gateway.refusals().record(Framing::Unparsed);
+    }
 }
 
 async fn serve_http2(context: Arc<Context>, framed: Framed<Stream>, client: &ClientLimits) {

@@ -110,6 +110,8 @@ pub struct ConnectionState {
     /// Requests that the client gave up, less those that were answered since.
     abandoned: AtomicU32,
     pass_through: AtomicBool,
+    /// A request was refused on its raw bytes.
+    refused: AtomicBool,
     /// Index of the [`Expiry`], plus one; 0 while none has passed.
     expired: AtomicU8,
     waker: Mutex<Option<Waker>>,
@@ -162,6 +164,7 @@ impl Deadlines {
             requests: AtomicU32::new(0),
             abandoned: AtomicU32::new(0),
             pass_through: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             expired: AtomicU8::new(0),
             waker: Mutex::default(),
         });
@@ -307,6 +310,16 @@ impl ConnectionState {
     /// Whether [`Self::pass_through`] was called.
     pub fn is_pass_through(&self) -> bool {
         self.pass_through.load(Ordering::Relaxed)
+    }
+
+    /// A request was refused, and counted, on its raw bytes.
+    pub(super) fn refuse(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection ends for a request that was refused on its raw bytes.
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Which deadline has passed, if any.

@@ -219,6 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
 
     fn refuse(&mut self, violation: Violation, buffer: &mut ReadBuf<'_>, start: usize) {
         self.refusals.record(violation.refusal);
+        self.registration.state().refuse();
         self.mode = Mode::Refused(violation.refusal, violation.position);
         self.registration.state().waits_for(Expiry::Idle);
         buffer.set_filled(start + violation.deliver);

@@ -9,13 +9,13 @@ use crate::harness::frames::{
 };
 use crate::harness::{Gateway, PATIENCE, Upstream, eventually, gateway, within};
 
-struct Scene {
-    primary: Upstream,
-    mirror: Upstream,
-    gateway: Gateway,
+pub struct Scene {
+    pub primary: Upstream,
+    pub mirror: Upstream,
+    pub gateway: Gateway,
 }
 
-async fn scene(rest: &str) -> Scene {
+pub async fn scene(rest: &str) -> Scene {
     let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
     let gateway = gateway(&format!(
         "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]\n{rest}",

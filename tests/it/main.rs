@@ -15,6 +15,8 @@ mod errors;
 mod forwarding;
 mod freshness;
 mod hostile;
+mod hostile_http1;
+mod hostile_http2;
 mod http2;
 mod kubernetes;
 mod limits;

@@ -73,6 +73,9 @@ refusals! {
     /// A trailer section of more than [`crate::limits::HEAD_BYTES`] or
     /// [`crate::limits::HEAD_FIELDS`].
     Trailers => "trailers",
+    /// What HTTP's parser refused by itself: a target that is no URI, say, or a line that it gave up
+    /// before its end was there to be checked.
+    Unparsed => "unparsed",
 }
 
 impl fmt::Display for Refusal {
