@@ -150,7 +150,7 @@ async fn transact(
         answer.status = Some(exchanged.response.status());
         answer.endpoint = Some(exchanged.endpoint);
     }
-    throw_away(exchanged.response.into_body()).await;
+    throw_away(exchanged.response.into_body(), reader).await;
     if let Some(reader) = reader {
         poll_fn(|context| reader.poll_ended(context)).await;
     }
@@ -158,11 +158,13 @@ async fn transact(
 }
 
 /// Reads an answer to its end so that the connection can be used again, or closes it when that takes
-/// too many bytes.
-async fn throw_away(mut body: ResponseBody) {
+/// too many bytes. They are counted from the request's end on: a mirror that answers piece by piece
+/// would otherwise be cut off in the middle of a request that it was said to have.
+async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) {
     let mut left = limits::MIRROR_RESPONSE_BYTES;
     while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let size = frame.data_ref().map_or(0, Buf::remaining);
+        let asked = reader.is_none_or(|reader| reader.ended().is_some());
+        let size = frame.data_ref().filter(|_| asked).map_or(0, Buf::remaining);
         let Some(rest) = left.checked_sub(size) else { return };
         left = rest;
         // An answer that is always there would be read in one go while requests wait for the worker.

@@ -1,84 +1,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod definition;
 mod oracle;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
+use self::definition::{OwnedRequest, OwnedRule, build, scan};
 use super::*;
 use crate::routing::matches::{PathMatch, Pattern, ValueMatch};
 
-/// A rule that owns what it is made of.
-#[derive(Clone, Debug, Default)]
-struct OwnedRule {
-    listeners: Option<Vec<usize>>,
-    hosts: Vec<HostPattern>,
-    matches: Vec<RouteMatch>,
-}
-
-impl OwnedRule {
-    fn new(hosts: &[&str], matches: &[RouteMatch]) -> Self {
-        let hosts = hosts.iter().map(|host| match host.strip_prefix('*') {
-            Some(suffix) => HostPattern::Suffix(suffix.to_owned()),
-            None => HostPattern::Exact((*host).to_owned()),
-        });
-        Self { listeners: None, hosts: hosts.collect(), matches: matches.to_vec() }
-    }
-
-    fn on(mut self, listeners: &[usize]) -> Self {
-        self.listeners = Some(listeners.to_vec());
-        self
-    }
-}
-
-fn build(rules: &[OwnedRule]) -> RouteIndex {
-    let rules: Vec<_> = rules
-        .iter()
-        .map(|rule| Rule { listeners: rule.listeners.as_deref(), hosts: &rule.hosts, matches: &rule.matches })
-        .collect();
-    RouteIndex::build(&rules)
-}
-
-/// A request that owns what it is made of.
-#[derive(Clone, Debug)]
-struct OwnedRequest {
-    listener: usize,
-    host: String,
-    path: String,
-    query: Option<String>,
-    method: Method,
-    headers: HeaderMap,
-}
-
 impl OwnedRequest {
-    fn get(host: &str, target: &str) -> Self {
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query.to_owned())),
-            None => (target, None),
-        };
-        Self {
-            listener: 0,
-            host: host.to_owned(),
-            path: path.to_owned(),
-            query,
-            method: Method::GET,
-            headers: HeaderMap::new(),
-        }
-    }
-
     fn with(mut self, name: &'static str, value: &[u8]) -> Self {
         self.headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap());
         self
-    }
-
-    fn view(&self) -> RequestView<'_> {
-        RequestView {
-            listener: self.listener,
-            host: &self.host,
-            path: &self.path,
-            query: self.query.as_deref(),
-            method: &self.method,
-            headers: &self.headers,
-        }
     }
 }
 

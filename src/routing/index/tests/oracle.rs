@@ -1,7 +1,5 @@
 //! The index against the definition of precedence, written down without any structure.
 
-use std::cmp::Reverse;
-
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -22,109 +20,6 @@ proptest! {
             prop_assert_eq!(index.find(&request.view()), scan(&rules, request), "{:?}", request);
         }
     }
-}
-
-/// Greatest wins: host, path, method, header conditions, query conditions, earlier rule.
-type Rank = ((u8, usize), (u8, usize), bool, usize, usize, Reverse<usize>);
-
-fn scan(rules: &[OwnedRule], request: &OwnedRequest) -> Option<Found> {
-    let mut best: Option<(Rank, Found)> = None;
-    for (number, rule) in rules.iter().enumerate() {
-        if rule.listeners.as_ref().is_some_and(|listeners| !listeners.contains(&request.listener)) {
-            continue;
-        }
-        let hosts: Vec<_> = if rule.hosts.is_empty() {
-            vec![(0, 0)]
-        } else {
-            rule.hosts.iter().filter_map(|host| host_rank(host, &request.host)).collect()
-        };
-        let matches =
-            if rule.matches.is_empty() { vec![RouteMatch::default()] } else { rule.matches.clone() };
-        for host in hosts {
-            for one in &matches {
-                let Some((path, prefix)) = path_rank(one.path.as_ref(), &request.path) else { continue };
-                if !conditions_hold(one, request) {
-                    continue;
-                }
-                let rank = (
-                    host,
-                    path,
-                    one.method.is_some(),
-                    names(&one.headers).len(),
-                    names(&one.query).len(),
-                    Reverse(number),
-                );
-                if best.as_ref().is_none_or(|(other, _)| rank > *other) {
-                    best = Some((rank, Found { rule: number, prefix }));
-                }
-            }
-        }
-    }
-    best.map(|(_, found)| found)
-}
-
-fn host_rank(pattern: &HostPattern, host: &str) -> Option<(u8, usize)> {
-    match pattern {
-        HostPattern::Exact(exact) => (exact == host).then_some((2, 0)),
-        HostPattern::Suffix(suffix) => {
-            (host.len() > suffix.len() && host.ends_with(suffix.as_str())).then_some((1, suffix.len()))
-        }
-    }
-}
-
-fn path_rank(pattern: Option<&PathMatch>, path: &str) -> Option<((u8, usize), usize)> {
-    match pattern {
-        None => Some(((0, 0), 0)),
-        Some(PathMatch::Exact(exact)) => (exact == path).then_some(((2, 0), 0)),
-        Some(PathMatch::Regex(pattern)) => pattern.matches(path).then_some(((1, pattern.as_str().len()), 0)),
-        Some(PathMatch::Prefix(prefix)) => {
-            let bare = prefix.trim_end_matches('/');
-            let takes = bare.is_empty() || path == bare || path.starts_with(&format!("{bare}/"));
-            takes.then_some(((0, bare.len()), bare.len()))
-        }
-    }
-}
-
-fn conditions_hold(one: &RouteMatch, request: &OwnedRequest) -> bool {
-    if one.method.as_ref().is_some_and(|method| method != request.method) {
-        return false;
-    }
-    for name in names(&one.headers) {
-        let (_, condition) = one.headers.iter().find(|(other, _)| *other == name).unwrap();
-        if !request.headers.get_all(&name).iter().any(|value| condition.holds(value.as_bytes())) {
-            return false;
-        }
-    }
-    for name in names(&one.query) {
-        let (_, condition) = one.query.iter().find(|(other, _)| *other == name).unwrap();
-        let parameters: Vec<(String, String)> = request
-            .query
-            .as_deref()
-            .unwrap_or("")
-            .split('&')
-            .filter(|parameter| !parameter.is_empty())
-            .map(|parameter| {
-                let mut halves = parameter.splitn(2, '=');
-                (decode(halves.next().unwrap()), decode(halves.next().unwrap_or("")))
-            })
-            .collect();
-        let Some((_, value)) = parameters.iter().find(|(other, _)| *other == name) else { return false };
-        if !condition.holds(value.as_bytes()) {
-            return false;
-        }
-    }
-    true
-}
-
-fn names<N: PartialEq + Clone>(conditions: &[(N, ValueMatch)]) -> Vec<N> {
-    let mut names: Vec<N> = conditions.iter().map(|(name, _)| name.clone()).collect();
-    names.dedup();
-    names
-}
-
-/// All escapes that the generators make.
-fn decode(text: &str) -> String {
-    text.replace('+', " ").replace("%20", " ").replace("%76", "v")
 }
 
 // ---- few words, so that rules and requests meet often --------------------------------------------

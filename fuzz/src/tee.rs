@@ -1,0 +1,112 @@
+//! The laws of the tee: the primary sees its body as if there were no copies; a copy is the whole, or a
+//! beginning that ends in an error; nothing stays booked.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use mirrorgate::memory::Account;
+use mirrorgate::mirror::tee::{End, Reader, Tee};
+use mirrorgate::upstream::body::{BodyError, Chunk};
+
+use super::choices::Choices;
+
+/// A body of given frames that is never kept waiting.
+struct Source(VecDeque<Result<Frame<Chunk>, BodyError>>);
+
+impl Body for Source {
+    type Data = Chunk;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
+        Poll::Ready(self.0.pop_front())
+    }
+}
+
+/// What somebody read of a body.
+#[derive(Debug, Default)]
+struct Seen {
+    bytes: Vec<u8>,
+    end: Option<Result<(), BodyError>>,
+}
+
+impl Seen {
+    /// Takes one frame; false when there is none now, or ever.
+    fn poll(&mut self, body: &mut (impl Body<Data = Chunk, Error = BodyError> + Unpin)) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => return false,
+            Poll::Ready(None) => self.end = Some(Ok(())),
+            Poll::Ready(Some(Err(error))) => self.end = Some(Err(error)),
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Ok(chunk) = frame.into_data() {
+                    self.bytes.extend_from_slice(chunk.bytes());
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Makes a body, copies and their readers' turns out of `bytes`.
+pub fn run(bytes: &[u8]) {
+    let mut choices = Choices(bytes);
+    let sizes = choices.some(24, |choices| match choices.below(3) {
+        0 => choices.below(4),
+        1 => choices.below(3000),
+        _ => choices.below(20_000),
+    });
+    let whole: Vec<u8> = (0..sizes.iter().sum::<usize>()).map(|at| ((at * 31) >> 3) as u8).collect();
+    let broken = choices.below(3) == 0;
+    let mut rest = Bytes::from(whole.clone());
+    let mut frames: VecDeque<_> =
+        sizes.iter().map(|size| Ok(Frame::data(Chunk::free(rest.split_to(*size))))).collect();
+    if broken {
+        frames.push_back(Err(BodyError::ClientGone));
+    }
+    let around = choices.below(65_536) * 2 + 1;
+    let worker = Account::new(around);
+    let lags: Vec<_> = (0..=choices.below(3)).map(|_| choices.below(60_000) + 1).collect();
+    let readers: Vec<_> =
+        lags.iter().map(|lag| Reader::new(Account::within(&worker, *lag), SizeHint::default())).collect();
+    let mut copies: Vec<_> = readers.iter().map(|reader| (Some(reader.body()), Seen::default())).collect();
+    let mut tee = Tee::new(Source(frames), readers.clone());
+    let mut primary = Seen::default();
+    // It may let others run first, and then asks to be polled again; never more than once in a row.
+    while primary.poll(&mut tee) || primary.poll(&mut tee) {
+        for (body, seen) in &mut copies {
+            for _ in 0..choices.below(5) {
+                if let Some(body) = body {
+                    seen.poll(body);
+                }
+            }
+        }
+        if choices.byte() == 255 {
+            copies[0].0 = None;
+        }
+        assert!(worker.used() <= around);
+    }
+    assert!(primary.bytes == whole, "the primary's body differs");
+    assert_eq!(primary.end, Some(if broken { Err(BodyError::ClientGone) } else { Ok(()) }));
+    drop(tee);
+
+    for ((body, seen), reader) in copies.iter_mut().zip(&readers) {
+        let Some(body) = body else { continue };
+        while seen.poll(body) {}
+        match (seen.end, reader.ended()) {
+            (Some(Ok(())), Some(End::Complete)) => assert!(!broken && seen.bytes == whole),
+            (Some(Err(BodyError::Cut)), Some(End::Cut(_))) => assert!(whole.starts_with(&seen.bytes)),
+            other => panic!("a copy ended as {other:?}"),
+        }
+    }
+    drop(copies);
+    drop(readers);
+    assert_eq!(worker.used(), 0);
+}
