@@ -65,7 +65,7 @@ async fn frames_without_content_end_the_connection() {
         assert!(matches!(code, Some(ENHANCE_YOUR_CALM | PROTOCOL_ERROR) | None), "{name}: {code:?}");
     }
     gateway.counts("mirrorgate_client_connections", &[], 0.0).await;
-    gateway.counts("mirrorgate_refused_total", &["reason=\"http2\""], 3.0).await;
+    gateway.counts("mirrorgate_refused_total", &["reason=\"http2_"], 3.0).await;
 }
 
 /// What is answered with nothing costs its sender as much as us: taken, and nothing is kept of it.
