@@ -47,7 +47,7 @@ function ask2(session, headers, sent) {
       ? ask2(session, { ':path': '/node2' }, [])
       : ask2(session, { ':path': '/node2', ':method': 'POST' }, [body.subarray(0, 9), body.subarray(9)])));
     for (const [number, [status, echoed]] of answers.entries()) {
-      assert(status === 200 && echoed.equals(number % 2 ? Buffer.alloc(0) : body));
+      assert(status === 200 && echoed.equals(number % 2 ? Buffer.alloc(0) : body), `stream ${number}: ${status}, ${echoed.length} bytes`);
     }
     session.close();
   }

@@ -56,8 +56,12 @@ def upstream(name, listen):
         def log_message(self, *_):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(listen)), Echo)
-    server.daemon_threads = True
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+        # Five by default, fewer than the streams that come at once.
+        request_queue_size = 256
+
+    server = Server(("127.0.0.1", int(listen)), Echo)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
