@@ -193,6 +193,10 @@ pub const MIRROR_LAG: usize = MIB;
 /// a thread: without it one turn of the primary could be longer than a copy's lag, and a mirror that
 /// keeps up would be cut for it. Nobody is waited for: the primary goes on in the same round.
 pub const MIRROR_BURST: usize = 128 * KIB;
+/// What the primary's body may be held back, for all copies of one request together, before a copy is
+/// cut for its lag: at first, and more for each MiB that the copy took. A mirror that takes nothing costs
+/// the first part once; an upload at 100 MB/s is never slowed by more than a fortieth beyond it.
+pub const MIRROR_PATIENCE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_micros(250));
 /// Bytes that all copies of one worker may pin.
 pub const MIRROR_BYTES_PER_WORKER: usize = 64 * MIB;
 /// From the end of the request to the end of its copy.

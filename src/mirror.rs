@@ -1,8 +1,8 @@
 //! The mirror: who gets a copy of a request, and what becomes of it.
 //!
 //! Called by [`crate::proxy`] once a request is sure to be forwarded. Ends in the same
-//! [`crate::upstream::exchange`] as the primary. Must never make a primary wait, nor touch what is the
-//! primary's: request, connection, counts.
+//! [`crate::upstream::exchange`] as the primary. Must never make a primary wait (but for the
+//! bounded moment of [`tee`]), nor touch what is the primary's: request, connection, counts.
 
 // Whether there is a copy.
 mod breaker;

@@ -1,16 +1,22 @@
 //! One body, several readers: the primary pulls, and what it pulled is offered to the copies.
 //!
-//! The primary never waits for a reader and never buffers for one. A reader that falls behind its
-//! bound is cut: its queue goes, and its connection is visibly broken off.
+//! The primary never buffers for a reader, and a reader that falls behind its bound is cut: its queue
+//! goes, and its connection is visibly broken off. Before that, one that does take what it is offered
+//! is given a moment, bounded for the whole request (see [`Patience`]): two mirrors as fast as the
+//! primary differ by more than a millisecond now and then, and at hundreds of megabytes a second that
+//! is more than the bound.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
 
 use super::outcome::Outcome;
 use crate::limits;
@@ -24,6 +30,21 @@ pub struct Tee<B> {
     ended: bool,
     /// Bytes pulled since the copies had a turn.
     burst: usize,
+    /// Bytes pulled in all, and the largest piece among them.
+    pulled: u64,
+    largest: usize,
+    patience: Patience,
+}
+
+/// What the primary may still be held back, in all, for the copies of one request.
+///
+/// It grows with the bytes that the slowest copy took, so a mirror that takes none costs the first
+/// moment at most, and a steady upload is slowed by a fixed share of its own pace at the worst.
+#[derive(Default)]
+struct Patience {
+    used: Duration,
+    /// Since when the primary is held back, and until when it may be.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 /// One copy's view of a body: what was offered and not yet taken.
@@ -45,6 +66,8 @@ struct Queue {
     end: Option<End>,
     taker: Option<Waker>,
     watcher: Option<Waker>,
+    /// Whoever waits for room.
+    giver: Option<Waker>,
 }
 
 /// How a body ended for a reader.
@@ -64,7 +87,20 @@ where
 {
     /// Offers what is pulled from `source` to `readers`.
     pub fn new(source: B, readers: Vec<Arc<Reader>>) -> Self {
-        Self { source, readers, ended: false, burst: 0 }
+        Self { source, readers, ended: false, burst: 0, pulled: 0, largest: 0, patience: Patience::default() }
+    }
+
+    /// Pending while a reader that would be cut by the next piece may still be waited for.
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Self { readers, largest, pulled, patience, .. } = self;
+        for reader in readers.iter() {
+            if reader.poll_room(*largest, context).is_pending() {
+                let taken = pulled.saturating_sub(reader.account.used() as u64);
+                ready!(patience.poll_spent(taken, context));
+            }
+        }
+        patience.rest();
+        Poll::Ready(())
     }
 
     fn end(&mut self, end: End) {
@@ -91,10 +127,14 @@ where
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
+        ready!(tee.poll_room(context));
         let frame = ready!(Pin::new(&mut tee.source).poll_frame(context));
         match &frame {
             Some(Ok(frame)) => {
-                tee.burst += frame.data_ref().map_or(0, |chunk| chunk.bytes().len());
+                let size = frame.data_ref().map_or(0, |chunk| chunk.bytes().len());
+                tee.burst += size;
+                tee.pulled += size as u64;
+                tee.largest = tee.largest.max(size);
                 tee.readers.iter().for_each(|reader| reader.offer(frame));
             }
             Some(Err(_)) => tee.end(End::Cut(Outcome::CutClientGone)),
@@ -120,6 +160,30 @@ impl<B> Drop for Tee<B> {
     fn drop(&mut self) {
         if !self.ended {
             self.readers.iter().for_each(|reader| reader.end(End::Cut(Outcome::CutClientGone)));
+        }
+    }
+}
+
+impl Patience {
+    /// Ready when none is left for copies of which the slowest took `taken` bytes.
+    fn poll_spent(&mut self, taken: u64, context: &mut Context<'_>) -> Poll<()> {
+        let (first, for_each_mib) = limits::MIRROR_PATIENCE;
+        let whole = first + for_each_mib * u32::try_from(taken >> 20).unwrap_or(u32::MAX);
+        let left = whole.saturating_sub(self.used);
+        if self.waiting.is_none() && left.is_zero() {
+            return Poll::Ready(());
+        }
+        let (_, alarm) = self.waiting.get_or_insert_with(|| {
+            let now = Instant::now();
+            (now, Box::pin(tokio::time::sleep_until(now + left)))
+        });
+        alarm.as_mut().poll(context)
+    }
+
+    /// Nobody is waited for any more.
+    fn rest(&mut self) {
+        if let Some((since, _)) = self.waiting.take() {
+            self.used += since.elapsed();
         }
     }
 }
@@ -150,6 +214,22 @@ impl Reader {
                 Poll::Pending
             }
         }
+    }
+
+    /// Pending while it holds so much that a piece of `bytes` would cut it.
+    fn poll_room(&self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
+        // Of what it does not hold nothing can be taken to make room.
+        let has_room = || self.account.used() == 0 || self.account.fits(bytes);
+        if has_room() {
+            return Poll::Ready(());
+        }
+        let mut queue = self.queue();
+        // Looked at again under the lock that whoever takes needs too: no taking goes unnoticed.
+        if queue.end.is_some() || has_room() {
+            return Poll::Ready(());
+        }
+        queue.giver = Some(context.waker().clone());
+        Poll::Pending
     }
 
     fn offer(&self, frame: &Frame<Chunk>) {
@@ -234,6 +314,7 @@ impl Queue {
         }
         self.taker.take().into_iter().for_each(Waker::wake);
         self.watcher.take().into_iter().for_each(Waker::wake);
+        self.giver.take().into_iter().for_each(Waker::wake);
     }
 }
 
@@ -246,6 +327,8 @@ impl Body for CopyBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
         let mut queue = self.0.queue();
+        // Whoever asks for more has written what it took before.
+        queue.giver.take().into_iter().for_each(Waker::wake);
         if matches!(queue.end, Some(End::Cut(_))) {
             return Poll::Ready(Some(Err(BodyError::Cut)));
         }

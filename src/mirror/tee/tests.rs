@@ -1,8 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Wake;
 
 use proptest::prelude::*;
 
@@ -62,53 +60,48 @@ struct Seen {
     end: Option<Result<(), BodyError>>,
 }
 
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 impl Seen {
-    /// Takes the next frame of a body whose source always has one: it may let others run first, and
-    /// then asks to be polled again. False at the end.
-    fn pull(&mut self, body: &mut (impl Body<Data = Chunk, Error = BodyError> + Unpin)) -> bool {
-        while self.end.is_none() {
-            let woken = Arc::new(Woken(AtomicBool::new(false)));
-            let waker = Waker::from(woken.clone());
-            if self.poll_with(body, &mut Context::from_waker(&waker)) {
-                return true;
-            }
-            assert!(woken.0.load(Ordering::Relaxed), "the primary would wait for ever");
+    /// Takes the next frame of a body whose source always has one; false at the end. It may be held
+    /// back for a moment, but not for ever.
+    async fn pull(&mut self, body: &mut (impl Body<Data = Chunk, Error = BodyError> + Unpin)) -> bool {
+        if self.end.is_some() {
+            return false;
         }
-        false
+        let pulling = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+        let frame = tokio::time::timeout(Duration::from_secs(1), pulling).await;
+        self.see(frame.expect("the primary would wait for ever"));
+        true
     }
 
     /// Takes one frame; false when there is none to take now, or ever.
     fn poll(&mut self, body: &mut (impl Body<Data = Chunk, Error = BodyError> + Unpin)) -> bool {
-        self.poll_with(body, &mut Context::from_waker(Waker::noop()))
-    }
-
-    fn poll_with(
-        &mut self,
-        body: &mut (impl Body<Data = Chunk, Error = BodyError> + Unpin),
-        context: &mut Context<'_>,
-    ) -> bool {
         if self.end.is_some() {
             return false;
         }
-        match Pin::new(body).poll_frame(context) {
-            Poll::Pending => return false,
-            Poll::Ready(None) => self.end = Some(Ok(())),
-            Poll::Ready(Some(Err(error))) => self.end = Some(Err(error)),
-            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+        match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => false,
+            Poll::Ready(frame) => {
+                self.see(frame);
+                true
+            }
+        }
+    }
+
+    fn see(&mut self, frame: Option<Result<Frame<Chunk>, BodyError>>) {
+        match frame {
+            None => self.end = Some(Ok(())),
+            Some(Err(error)) => self.end = Some(Err(error)),
+            Some(Ok(frame)) => match frame.into_data() {
                 Ok(chunk) => self.bytes.extend_from_slice(chunk.bytes()),
                 Err(frame) => self.trailers = frame.into_trailers().ok(),
             },
         }
-        true
     }
+}
+
+/// A clock that runs when nobody does anything.
+fn paused() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
 proptest! {
@@ -123,9 +116,10 @@ proptest! {
         turns in proptest::collection::vec(0_usize..6, 1..40),
         gives_up_after in proptest::option::of(0_usize..20),
     ) {
+        let runtime = paused();
         let mut alone = Seen::default();
         let mut plain = frames(&sizes, end);
-        while alone.pull(&mut plain) {}
+        while runtime.block_on(alone.pull(&mut plain)) {}
 
         let worker = Account::new(around);
         let readers: Vec<_> = lags
@@ -137,7 +131,7 @@ proptest! {
         let mut tee = Tee::new(frames(&sizes, end), readers.clone());
         let (mut primary, mut turn, mut pulled) = (Seen::default(), turns.iter().cycle(), 0);
         // The primary pulls without regard to the copies, which read as they like.
-        while primary.pull(&mut tee) {
+        while runtime.block_on(primary.pull(&mut tee)) {
             pulled += 1;
             for (body, seen) in &mut copies {
                 for _ in 0..*turn.next().unwrap() {
@@ -178,15 +172,15 @@ proptest! {
     }
 }
 
-#[test]
-fn a_copy_within_its_lag_is_never_cut() {
+#[tokio::test(start_paused = true)]
+async fn a_copy_within_its_lag_is_never_cut() {
     let worker = Account::new(limits::MIRROR_BYTES_PER_WORKER);
     let reader = Reader::new(Account::within(&worker, limits::MIRROR_LAG), SizeHint::default());
     let mut copy = reader.body();
     let sizes = vec![64 * 1024; 1024];
     let mut tee = Tee::new(frames(&sizes, Ending::Plain), vec![reader.clone()]);
     let (mut primary, mut seen) = (Seen::default(), Seen::default());
-    while primary.pull(&mut tee) {
+    while primary.pull(&mut tee).await {
         // It stays fifteen pieces behind.
         if primary.bytes.len() - seen.bytes.len() > 15 * 64 * 1024 {
             seen.poll(&mut copy);
@@ -196,8 +190,56 @@ fn a_copy_within_its_lag_is_never_cut() {
     assert!(seen.bytes == primary.bytes && seen.end == Some(Ok(())));
 }
 
-#[test]
-fn small_pieces_pin_no_read_buffer() {
+/// Pieces for a copy that takes one each `pace`, as often as the primary is held back: how far it
+/// came, and how long the primary was held back.
+async fn held_back(pieces: usize, pace: Option<Duration>) -> (Option<End>, Duration) {
+    const PIECE: usize = 64 * 1024;
+    let worker = Account::new(limits::MIRROR_BYTES_PER_WORKER);
+    let reader = Reader::new(Account::within(&worker, limits::MIRROR_LAG), SizeHint::default());
+    let mut copy = reader.body();
+    let taker = tokio::spawn(async move {
+        while let Some(pace) = pace {
+            tokio::time::sleep(pace).await;
+            match poll_fn(|context| Pin::new(&mut copy).poll_frame(context)).await {
+                Some(Ok(_)) => {}
+                _ => break,
+            }
+        }
+        std::future::pending::<()>().await;
+    });
+    let mut tee = Tee::new(frames(&vec![PIECE; pieces], Ending::Plain), vec![reader.clone()]);
+    let begun = Instant::now();
+    while poll_fn(|context| Pin::new(&mut tee).poll_frame(context)).await.is_some() {}
+    taker.abort();
+    (reader.ended(), begun.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_takes_its_bytes_is_given_a_moment() {
+    // Sixteen pieces fit; room for two more is made within the first moment.
+    let (ended, held) = held_back(18, Some(Duration::from_millis(1))).await;
+    assert_eq!(ended, Some(End::Complete));
+    assert!(held > Duration::ZERO && held <= limits::MIRROR_PATIENCE.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_takes_nothing_costs_the_first_moment_and_is_cut() {
+    let (ended, held) = held_back(1024, None).await;
+    assert_eq!(ended, Some(End::Cut(Outcome::CutLag)));
+    let millisecond = Duration::from_millis(1);
+    assert!(held >= limits::MIRROR_PATIENCE.0 && held <= limits::MIRROR_PATIENCE.0 + millisecond, "{held:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_copy_costs_is_bounded_by_what_it_took() {
+    // One piece in a second is hopeless, and known to be after what is allowed for the little it took.
+    let (ended, held) = held_back(1024, Some(Duration::from_secs(1))).await;
+    assert_eq!(ended, Some(End::Cut(Outcome::CutLag)));
+    assert!(held <= limits::MIRROR_PATIENCE.0 + Duration::from_millis(1), "{held:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_pieces_pin_no_read_buffer() {
     let worker = Account::new(1 << 20);
     let reader = Reader::new(Account::within(&worker, 1 << 20), SizeHint::default());
     let whole = Bytes::from(vec![b'x'; 64 * 1024]);
@@ -205,7 +247,7 @@ fn small_pieces_pin_no_read_buffer() {
         (0..1000).map(|at| Ok(Frame::data(Chunk::free(whole.slice(at..at + 1))))).collect();
     let mut tee = Tee::new(Source(small), vec![reader.clone()]);
     let mut primary = Seen::default();
-    while primary.pull(&mut tee) {}
+    while primary.pull(&mut tee).await {}
     // Copied together: what is booked is what is held, and not a buffer for each byte.
     assert!((1000..10_000).contains(&worker.used()), "{}", worker.used());
     drop(tee);
@@ -229,20 +271,20 @@ async fn a_taker_and_a_watcher_are_woken() {
     tokio::task::yield_now().await;
     let mut tee = Tee::new(frames(&[3000, 10], Ending::Plain), vec![reader]);
     let mut primary = Seen::default();
-    while primary.pull(&mut tee) {
+    while primary.pull(&mut tee).await {
         tokio::task::yield_now().await;
     }
     assert_eq!(taking.await.unwrap(), primary.bytes);
     assert_eq!(watching.await.unwrap(), End::Complete);
 }
 
-#[test]
-fn a_tee_that_is_dropped_midway_cuts_its_copies() {
+#[tokio::test(start_paused = true)]
+async fn a_tee_that_is_dropped_midway_cuts_its_copies() {
     let worker = Account::new(1 << 20);
     let reader = Reader::new(Account::within(&worker, 1 << 20), SizeHint::default());
     let mut copy = reader.body();
     let mut tee = Tee::new(frames(&[3000, 3000], Ending::Plain), vec![reader.clone()]);
-    Seen::default().pull(&mut tee);
+    Seen::default().pull(&mut tee).await;
     drop(tee);
     let mut seen = Seen::default();
     while seen.poll(&mut copy) {}
