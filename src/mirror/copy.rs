@@ -19,7 +19,7 @@ use super::{Mirror, Subject, head};
 use crate::limits;
 use crate::plan::Oversize;
 use crate::shard::Lane;
-use crate::upstream::body::ResponseBody;
+use crate::upstream::body::{BodyError, ResponseBody};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::message::Message;
 use crate::upstream::{ExchangeError, Policy, exchange};
@@ -99,7 +99,7 @@ impl Copy {
             let deadline = pin!(deadline(mirror, reader.as_deref(), &answer));
             match select(delivery, deadline).await {
                 Either::Left((result, _)) => result.err(),
-                Either::Right((passed, _)) => Some(ExchangeError::Timeout(passed)),
+                Either::Right((over, _)) => Some(over),
             }
         };
         let Answer { status, endpoint } = answer.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -179,22 +179,26 @@ fn connect_patience(mirror: &Mirror) -> Duration {
     mirror.timeouts.connect.min(mirror.timeouts.total * 3 / (4 * tried))
 }
 
-/// The mirror's time runs from the end of the request: a slow client is not the mirror's fault.
-async fn deadline(mirror: &Mirror, reader: Option<&Reader>, answer: &Mutex<Answer>) -> Duration {
-    if let Some(reader) = reader {
-        poll_fn(|context| reader.poll_ended(context)).await;
+/// When nothing more can come of a copy. The mirror's time runs from the end of the request: a slow
+/// client is not the mirror's fault. What was cut ends at once: a mirror that does not read would
+/// otherwise hold its place, and the connection that is to show the cut, until its time is over.
+async fn deadline(mirror: &Mirror, reader: Option<&Reader>, answer: &Mutex<Answer>) -> ExchangeError {
+    if let Some(reader) = reader
+        && let End::Cut(_) = poll_fn(|context| reader.poll_ended(context)).await
+    {
+        return ExchangeError::Request(BodyError::Cut);
     }
     let total = mirror.timeouts.total;
     let mut left = total;
     if let Some(first_byte) = mirror.timeouts.first_byte.filter(|first_byte| *first_byte < total) {
         tokio::time::sleep(first_byte).await;
         if answer.lock().is_ok_and(|answer| answer.status.is_none()) {
-            return first_byte;
+            return ExchangeError::Timeout(first_byte);
         }
         left = total - first_byte;
     }
     tokio::time::sleep(left).await;
-    total
+    ExchangeError::Timeout(total)
 }
 
 fn outcome(error: Option<&ExchangeError>, status: Option<StatusCode>, ended: Option<End>) -> Outcome {

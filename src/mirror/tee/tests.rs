@@ -216,8 +216,8 @@ async fn held_back(pieces: usize, pace: Option<Duration>) -> (Option<End>, Durat
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_takes_its_bytes_is_given_a_moment() {
-    // Sixteen pieces fit; room for two more is made within the first moment.
-    let (ended, held) = held_back(18, Some(Duration::from_millis(1))).await;
+    // Sixteen pieces fit; room for another one is made within the first moment.
+    let (ended, held) = held_back(17, Some(Duration::from_millis(1))).await;
     assert_eq!(ended, Some(End::Complete));
     assert!(held > Duration::ZERO && held <= limits::MIRROR_PATIENCE.0);
 }

@@ -106,7 +106,7 @@ impl World {
     async fn event(&mut self) {
         match self.random.u8(..20) {
             0..4 => self.ask(),
-            4..10 => self.pull(),
+            4..10 => self.pull().await,
             10..16 => self.copy(),
             16 => drop(self.random.choice(0..self.asked.len()).map(|at| self.asked.swap_remove(at))),
             17 => {
@@ -168,10 +168,10 @@ impl World {
     }
 
     /// The primary takes a few pieces: at once, whatever becomes of the copies.
-    fn pull(&mut self) {
+    async fn pull(&mut self) {
         let Some(at) = self.random.choice(0..self.asked.len()) else { return };
         for _ in 0..self.random.usize(1..40) {
-            if !self.asked[at].take_one() {
+            if !self.asked[at].take_one().await {
                 let done = self.asked.swap_remove(at);
                 assert!(done.seen == *done.whole, "what the primary got");
                 return;
@@ -240,7 +240,7 @@ impl World {
     /// Everything comes to its end: nothing is kept.
     async fn settle(mut self) -> usize {
         while let Some(mut asked) = self.asked.pop() {
-            while asked.take_one() {}
+            while asked.take_one().await {}
             assert!(asked.seen == *asked.whole);
         }
         while !self.flying.is_empty() {
@@ -259,11 +259,11 @@ impl World {
 }
 
 impl Asked {
-    fn take_one(&mut self) -> bool {
-        // It may let others run first, a bounded number of times.
-        for _ in 0..1000 {
+    async fn take_one(&mut self) -> bool {
+        // It may be held back for a moment, and let others run first.
+        for _ in 0..10 {
             match Pin::new(&mut self.tee).poll_frame(&mut Context::from_waker(Waker::noop())) {
-                Poll::Pending => {}
+                Poll::Pending => tokio::time::advance(Duration::from_millis(1)).await,
                 Poll::Ready(None) => return false,
                 Poll::Ready(Some(frame)) => {
                     self.seen.extend_from_slice(frame.unwrap().into_data().unwrap().bytes());
