@@ -156,6 +156,7 @@ def run_load(scenario, port, path, seconds, tools, core, rate=None):
         done = re.search(r"requests: .* (\d+) succeeded, (\d+) failed", out)
         return {"requests": int(done.group(1)), "failed": int(done.group(2))} if done else None
     script = ["-s", tools[f"body-{scenario.body}"]] if scenario.body else []
+    script += [word for header in scenario.options.get("headers", []) for word in ("-H", header)]
     out = output(pin + [tools["wrk"], "-t1", "-c", connections, f"-d{seconds}", "--latency", *script, url], seconds)
     done = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m)", out)
     if not done:

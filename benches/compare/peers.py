@@ -147,7 +147,7 @@ def haproxy(path, case, port, folder):
     bind = f"bind 127.0.0.1:{port}"
     if case.tls:
         (folder / "bench.pem").write_text(crt.read_text() + key.read_text())
-        bind += f" ssl crt {folder}/bench.pem"
+        bind += f" ssl crt {folder}/bench.pem" + (" alpn h2,http/1.1" if case.h2 else "")
     rule = "default_backend primary"
     if case.routes > 1:
         (folder / "routes.map").write_text("".join(f"/route-{i}/ primary\n" for i in range(case.routes)))
@@ -211,7 +211,7 @@ def envoy(path, case, port, folder):
         files = {"certificate_chain": {"filename": str(crt)}, "private_key": {"filename": str(key)}}
         chain["transport_socket"] = {"name": "tls", "typed_config": {
             "@type": types + "transport_sockets.tls.v3.DownstreamTlsContext",
-            "common_tls_context": {"tls_certificates": [files]}}}
+            "common_tls_context": {"tls_certificates": [files], **({"alpn_protocols": ["h2", "http/1.1"]} if case.h2 else {})}}}
     clusters = [cluster("primary", case.upstream)] + [cluster(f"mirror{i}", p) for i, (p, _) in enumerate(case.mirrors)]
     listener = {"name": "front", "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}, "filter_chains": [chain]}
     (folder / "envoy.json").write_text(json.dumps({"static_resources": {"listeners": [listener], "clusters": clusters}}))

@@ -52,6 +52,9 @@ def all_scenarios():
         Scenario("post-1m", "POST 1 MiB, one mirror", rows(MIRRORING, mirrors=mirrors(1)) + unmirrored,
                  connections=8, body=1 << 20),
         Scenario("tls", "TLS (ECDSA P-256), GET", rows(FORWARDING, tls=True), scheme="https"),
+        Scenario("handshakes", "a full TLS handshake (ECDSA P-256) for each GET", rows(FORWARDING, tls=True),
+                 scheme="https", options={"headers": ["Connection: close"]}),
+        Scenario("h2", "HTTP/2 over TLS to HTTP/1", rows(FORWARDING, tls=True, h2=True), tool="h2load", scheme="https"),
         Scenario("h2c", "HTTP/2 without TLS to HTTP/1", rows(FORWARDING, h2=True), tool="h2load"),
         Scenario("routes", "10 and 10,000 routes, the last one asked for", [
             (f"{name}, {count} routes", name, Case(routes=count))
