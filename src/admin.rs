@@ -42,6 +42,9 @@ pub type LanesOf = Arc<dyn Fn(&str) -> Vec<Lane> + Send + Sync>;
 /// Sets what is logged; the error is shown to whoever asked.
 pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
+/// What is wrong although traffic may come, a line each.
+pub type Warnings = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// What the API shows and what it may change.
 pub struct AdminState {
     /// `/metrics`.
@@ -52,6 +55,8 @@ pub struct AdminState {
     pub lanes: LanesOf,
     /// `/ready`.
     pub readiness: Readiness,
+    /// Beside it: what is wrong and does not stop traffic.
+    pub warnings: Warnings,
     /// `/mirrors`, and who is dialled there.
     pub mirrors: MirrorsInUse,
     /// `/routes`: the compiled routes.

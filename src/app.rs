@@ -112,7 +112,7 @@ impl Origin {
                 let controller = resources.settings.controller.clone();
                 let cluster =
                     Cluster::connect(*cluster, controller, slices.clone()).await.map_err(unusable)?;
-                cluster.listed().await;
+                cluster.listed_in_time().await;
                 ResourceFeed::cluster(cluster, base, resources.settings, resources.pool, slices.clone())
             }
         };
@@ -214,7 +214,11 @@ impl Running {
 
         // All that can be unusable is tried before anything runs, and told at once.
         let bound = match &feed {
-            Feed::Resources(_) => Ok(listeners.bind_possible(&plan.listeners)),
+            Feed::Resources(feed) => {
+                let (bound, failed) = listeners.bind_possible(&plan.listeners);
+                feed.report(&failed);
+                Ok(bound)
+            }
             Feed::Fixed | Feed::File(_) => listeners.bind(&plan.listeners),
         };
         let admin = match &plan.admin {
@@ -226,6 +230,7 @@ impl Running {
 
         let table = builder.build(plan);
         let readiness = Readiness::new();
+        let complete = readiness.wait_for("configuration");
         let answered = wait_for_primaries(&table, &readiness);
         let mut tasks = JoinSet::new();
         tasks.spawn(Discovery::new(settings(plan, slices)).run(registry.clone()));
@@ -249,6 +254,7 @@ impl Running {
                 registry: registry.clone(),
                 lanes: view::lanes(gateway.clone()),
                 readiness: readiness.clone(),
+                warnings: view::warnings(reloader.clone()),
                 mirrors: view::mirrors(gateway.clone()),
                 routes: view::routes(gateway.clone()),
                 configuration: view::configuration(reloader.clone()),
@@ -260,7 +266,7 @@ impl Running {
             };
             tasks.spawn(admin.serve(Arc::new(state)));
         }
-        tasks.spawn(reloader.run());
+        tasks.spawn(reloader.run(complete));
         Ok(Self {
             gateway,
             workers: threads,

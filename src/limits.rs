@@ -347,7 +347,15 @@ pub const WATCH_TIME: Duration = Duration::from_secs(60);
 pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// How long start-up waits for the first lists of a cluster's resources.
 pub const FIRST_LISTS: Duration = Duration::from_secs(10);
+/// How long readiness and statuses wait for kinds that cannot be listed while others can.
+pub const LISTS_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the Lease for writing statuses lasts without being renewed.
 pub const LEASE_TIME: Duration = Duration::from_secs(15);
-/// How often it is renewed, and conflicts of statuses are tried again.
+/// How often it is renewed.
 pub const LEASE_RENEW: Duration = Duration::from_secs(5);
+/// How long news about statuses are collected before they are compared and written.
+pub const STATUS_SETTLE: Duration = Duration::from_millis(50);
+/// How often statuses are compared although nothing was heard: what could not be written is tried again.
+pub const STATUS_RESYNC: Duration = Duration::from_secs(10);
+/// Statuses that are written at the same time, so that the API server is not flooded.
+pub const STATUS_WRITES: usize = 8;

@@ -12,6 +12,7 @@ mod route;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use self::backend::{BackendSpec, BackendTls, Protocol, ProxyVersion, Transport};
 pub use self::listener::{ClientLimits, ClientVerification, ListenerPlan, ListenerTls, SectionPlan};
@@ -45,6 +46,9 @@ pub struct Plan {
     pub via: Option<String>,
     /// Who is asked for names; empty: those of the system. Taken at start.
     pub name_servers: Vec<SocketAddr>,
+    /// Where this gateway runs. Backends say themselves whether they prefer it; this is for those that
+    /// are made of something else than a configuration.
+    pub zone: Option<Arc<str>>,
     /// Data-plane threads; `None` takes one a core.
     pub workers: Option<usize>,
     /// What is taken of clients.

@@ -120,7 +120,8 @@ fn ready(state: &AdminState) -> Reply {
         Verdict::Pending(pending) => (StatusCode::SERVICE_UNAVAILABLE, false, pending),
         Verdict::Draining => (StatusCode::SERVICE_UNAVAILABLE, false, vec!["draining".to_owned()]),
     };
-    json(status, &json!({ "ready": ready, "pending": pending }))
+    let warnings = (state.warnings)();
+    json(status, &json!({ "ready": ready, "pending": pending, "warnings": warnings }))
 }
 
 async fn metrics(request: &Request<Incoming>, state: Arc<AdminState>) -> Reply {

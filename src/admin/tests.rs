@@ -12,6 +12,9 @@ use crate::discovery::source::{EndpointSpec, SourceSpec};
 use crate::plan::{BackendPolicy, BackendSpec, Protocol};
 use crate::upstream::registry::BackendRef;
 
+/// What is wrong and stops nothing.
+const WARNING: &str = "TLSRoutes cannot be watched: 403";
+
 struct Served {
     address: SocketAddr,
     registry: Arc<Registry>,
@@ -42,6 +45,7 @@ impl Served {
             readiness: readiness.clone(),
             mirrors: mirrors_of(&metrics),
             routes: Arc::new(|| json!([{ "name": "api" }])),
+            warnings: Arc::new(|| vec![WARNING.to_owned()]),
             configuration: Arc::new(|| json!({ "configuration": {}, "last_reload_error": "line 3" })),
             drain,
             set_log_level: Arc::new(move |level| {
@@ -168,14 +172,23 @@ async fn ready_names_what_is_pending() {
     served.readiness.wait_for_backend(backend.name(), backend.answered());
     let answer = served.get("/ready").await;
     assert_eq!(answer.status, 503);
-    assert_eq!(answer.json(), json!({ "ready": false, "pending": ["listener a", "backend app"] }));
+    assert_eq!(
+        answer.json(),
+        json!({ "ready": false, "pending": ["listener a", "backend app"], "warnings": [WARNING] })
+    );
     drop(step);
     backend.fail("no such name".to_owned());
     let answer = served.get("/ready").await;
-    assert_eq!((answer.status, answer.json()), (200, json!({ "ready": true, "pending": [] })));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({ "ready": true, "pending": [], "warnings": [WARNING] }))
+    );
     served.readiness.drain();
     let answer = served.get("/ready").await;
-    assert_eq!((answer.status, answer.json()), (503, json!({ "ready": false, "pending": ["draining"] })));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (503, json!({ "ready": false, "pending": ["draining"], "warnings": [WARNING] }))
+    );
     assert_eq!(served.get("/live").await.status, 200);
 }
 

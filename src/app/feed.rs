@@ -1,7 +1,7 @@
 //! Where a running gateway's configuration comes from, and when to look again.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde_json::json;
@@ -15,6 +15,8 @@ use crate::gateway_api::cluster::Cluster;
 use crate::gateway_api::listeners::{AddressPool, Addresses};
 use crate::gateway_api::manifests;
 use crate::gateway_api::resources::Resources;
+#[cfg(feature = "kubernetes")]
+use crate::gateway_api::status::Statuses;
 use crate::gateway_api::translate::{Settings, Translation, translate};
 
 /// Where a running gateway's configuration comes from.
@@ -25,6 +27,15 @@ pub(super) enum Feed {
     File(PathBuf),
     /// Kubernetes resources.
     Resources(Arc<ResourceFeed>),
+}
+
+impl Feed {
+    /// Resolves when all there is to be read was read once, or will not be.
+    pub(super) async fn complete(&self) {
+        if let Self::Resources(feed) = self {
+            feed.complete().await;
+        }
+    }
 }
 
 /// Kubernetes resources, and what is served of them.
@@ -45,7 +56,13 @@ enum ResourceOrigin {
 
 struct State {
     addresses: Addresses,
+    /// Files that cannot be read, as told.
     told: String,
+    /// What became of the resources, as far as it is known before sockets are bound.
+    #[cfg(feature = "kubernetes")]
+    statuses: Statuses,
+    /// Listeners that cannot be bound, as told.
+    unbound: Vec<(Arc<str>, String)>,
 }
 
 /// Waits for a feed to say something new.
@@ -86,8 +103,14 @@ impl ResourceFeed {
         pool: Option<AddressPool>,
         slices: Arc<SliceStore>,
     ) -> Self {
-        let state = Mutex::new(State { addresses: Addresses::new(pool), told: String::new() });
-        Self { origin, base, settings, slices, state }
+        let state = State {
+            addresses: Addresses::new(pool),
+            told: String::new(),
+            #[cfg(feature = "kubernetes")]
+            statuses: Statuses::default(),
+            unbound: Vec::new(),
+        };
+        Self { origin, base, settings, slices, state: Mutex::new(state) }
     }
 
     /// What the resources mean at present. Blocks.
@@ -112,20 +135,58 @@ impl ResourceFeed {
             "statuses": statuses.lines().collect::<Vec<_>>(),
         });
         #[cfg(feature = "kubernetes")]
-        if let ResourceOrigin::Cluster(cluster) = &self.origin {
-            cluster.report(translation.statuses);
+        {
+            self.state().statuses = translation.statuses;
         }
         configuration
     }
 
+    /// What was loaded is about to be used, except for listeners that could not be bound.
+    pub(super) fn report(&self, unbound: &[(Arc<str>, String)]) {
+        let mut state = self.state();
+        // They are tried again and again; why they cannot be bound is told once.
+        for told in unbound.iter().filter(|one| !state.unbound.contains(one)) {
+            tracing::error!("listener {} is left out: {}", told.0, told.1);
+        }
+        state.unbound = unbound.to_vec();
+        #[cfg(feature = "kubernetes")]
+        if let ResourceOrigin::Cluster(cluster) = &self.origin {
+            let mut statuses = state.statuses.clone();
+            unbound.iter().for_each(|(listener, error)| statuses.not_listening(listener, error));
+            cluster.report(statuses);
+        }
+    }
+
     fn translate(&self, resources: &Resources, problems: String) -> Translation {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         // The same files are looked at again and again; what is wrong with them is told once.
         if !problems.is_empty() && state.told != problems {
             tracing::warn!("manifests that cannot be used are left out:\n{problems}");
         }
         state.told = problems;
         translate(resources, &self.settings, &mut state.addresses)
+    }
+
+    /// Resolves when all there is to be read was read once, or will not be.
+    pub(super) async fn complete(&self) {
+        match &self.origin {
+            ResourceOrigin::Manifests(_) => {}
+            #[cfg(feature = "kubernetes")]
+            ResourceOrigin::Cluster(cluster) => cluster.listed().await,
+        }
+    }
+
+    /// What cannot be read at present, a line each.
+    pub(super) fn problems(&self) -> Vec<String> {
+        match &self.origin {
+            ResourceOrigin::Manifests(_) => self.state().told.lines().map(str::to_owned).collect(),
+            #[cfg(feature = "kubernetes")]
+            ResourceOrigin::Cluster(cluster) => cluster.problems(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to watch.
@@ -164,6 +225,15 @@ impl Changes {
             }
             None => std::future::pending().await,
         }
+    }
+
+    /// Whether every change is told, so that nothing need be looked at again.
+    pub(super) fn tell_all(&self) -> bool {
+        #[cfg(feature = "kubernetes")]
+        if self.cluster.is_some() {
+            return true;
+        }
+        false
     }
 
     /// Looks at where changes can come from, before what is there is read. Blocks.

@@ -74,16 +74,17 @@ impl Listeners {
         if errors.is_empty() { Ok(bound) } else { Err(Unusable(errors.join("\n"))) }
     }
 
-    /// The same, but what cannot be bound is told and left out.
-    pub(super) fn bind_possible(&self, wanted: &[ListenerPlan]) -> Vec<Bound> {
-        let one = |plan: &ListenerPlan| match self.bind(std::slice::from_ref(plan)) {
-            Ok(bound) => bound,
-            Err(error) => {
-                tracing::error!("listener {} is left out: {error}", plan.name);
-                Vec::new()
+    /// The same, but what cannot be bound is left out; the listener and why are handed back.
+    pub(super) fn bind_possible(&self, wanted: &[ListenerPlan]) -> (Vec<Bound>, Vec<(Arc<str>, String)>) {
+        let mut failed = Vec::new();
+        let mut bound = Vec::new();
+        for plan in wanted {
+            match self.bind(std::slice::from_ref(plan)) {
+                Ok(one) => bound.extend(one),
+                Err(error) => failed.push((plan.name.clone(), error.to_string())),
             }
-        };
-        wanted.iter().flat_map(one).collect()
+        }
+        (bound, failed)
     }
 
     /// Whether every one of `wanted` is open as it is wanted.

@@ -4,12 +4,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::feed::{Changes, Feed};
 use super::listeners::{Bound, Listeners};
 use super::{Unusable, first_answers};
+use crate::admin::readiness::Pending;
 use crate::config::{self, Configuration};
 use crate::limits;
 use crate::proxy::Gateway;
@@ -43,13 +45,16 @@ impl Reloader {
         Self { feed, builder, listeners, gateway, state }
     }
 
-    /// Reloads when the feed says so and on SIGHUP; never ends.
-    pub(super) async fn run(self: Arc<Self>) {
+    /// Reloads when the feed says so and on SIGHUP; never ends. `complete` is done when all that the
+    /// feed has to say at the start is in use.
+    pub(super) async fn run(self: Arc<Self>, complete: Pending) {
+        let mut complete = Some(complete);
         let Ok(mut hangup) = signal(SignalKind::hangup()) else {
             return tracing::error!("cannot listen for SIGHUP: no reload");
         };
         let changes = match &self.feed {
             Feed::Fixed => {
+                drop(complete);
                 while hangup.recv().await.is_some() {
                     self.gateway.access_log().reopen();
                 }
@@ -61,11 +66,28 @@ impl Reloader {
         loop {
             // Watched before it is read, so that no change falls in between.
             changes.refresh();
+            let all = complete.is_some() && self.feed.complete().now_or_never().is_some();
             self.reload().await;
-            tokio::select! {
-                () = changes.next() => {}
-                () = tokio::time::sleep(limits::FILE_RESYNC) => {}
-                _ = hangup.recv() => self.gateway.access_log().reopen(),
+            if all {
+                drop(complete.take());
+            }
+            // One future until it resolves, since it may have heard of a change already.
+            let next = changes.next();
+            tokio::pin!(next);
+            loop {
+                tokio::select! {
+                    () = &mut next => break,
+                    () = self.feed.complete(), if complete.is_some() => break,
+                    () = tokio::time::sleep(limits::FILE_RESYNC) => {
+                        if !(changes.tell_all() && self.is_complete(&self.state().current)) {
+                            break;
+                        }
+                    }
+                    _ = hangup.recv() => {
+                        self.gateway.access_log().reopen();
+                        break;
+                    }
+                }
             }
         }
     }
@@ -74,6 +96,14 @@ impl Reloader {
     pub(super) fn shown(&self) -> (Value, Option<String>) {
         let state = self.state();
         (state.current.document.clone(), state.last_error.clone())
+    }
+
+    /// What the feed cannot read at present, a line each.
+    pub(super) fn problems(&self) -> Vec<String> {
+        match &self.feed {
+            Feed::Resources(feed) => feed.problems(),
+            Feed::Fixed | Feed::File(_) => self.shown().1.into_iter().collect(),
+        }
     }
 
     async fn reload(&self) {
@@ -86,7 +116,12 @@ impl Reloader {
             }
         };
         let result = match loaded {
-            Ok(next) if next == self.state().current && self.is_complete(&next) => Ok(None),
+            Ok(next) if next == self.state().current && self.is_complete(&next) => {
+                if let Feed::Resources(feed) = &self.feed {
+                    feed.report(&[]);
+                }
+                Ok(None)
+            }
             Ok(next) => self.apply(next).await.map(Some),
             Err(error) => Err(error),
         };
@@ -138,7 +173,11 @@ impl Reloader {
     /// A listener from Kubernetes that cannot be bound costs nothing but itself, and is tried again.
     fn bind(&self, next: &Configuration) -> Result<Vec<Bound>, Unusable> {
         match &self.feed {
-            Feed::Resources(_) => Ok(self.listeners.bind_possible(&next.plan.listeners)),
+            Feed::Resources(feed) => {
+                let (bound, failed) = self.listeners.bind_possible(&next.plan.listeners);
+                feed.report(&failed);
+                Ok(bound)
+            }
             Feed::Fixed | Feed::File(_) => self.listeners.bind(&next.plan.listeners),
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::reload::Reloader;
 use crate::admin::mirrors::MirrorsInUse;
-use crate::admin::{JsonView, LanesOf};
+use crate::admin::{JsonView, LanesOf, Warnings};
 use crate::proxy::Gateway;
 use crate::routing::table::{Action, Route};
 use crate::shard::Lane;
@@ -42,6 +42,11 @@ pub(super) fn configuration(reloader: Arc<Reloader>) -> JsonView {
         let (configuration, error) = reloader.shown();
         json!({ "configuration": configuration, "last_reload_error": error })
     })
+}
+
+/// What cannot be read at present, a line each.
+pub(super) fn warnings(reloader: Arc<Reloader>) -> Warnings {
+    Arc::new(move || reloader.problems())
 }
 
 fn shown(route: &Route) -> Value {

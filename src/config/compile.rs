@@ -72,6 +72,7 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
             .flat_map(|raw| &raw.servers.items)
             .map(|server| server.value.0)
             .collect(),
+        zone,
         workers: file.workers.as_ref().map(|workers| workers.value.0 as usize),
         limits: limits::clients(file.limits.as_ref(), report),
     }

@@ -82,6 +82,7 @@ pub fn from_flags(
             trusted_hops: 0,
             via: None,
             name_servers: Vec::new(),
+            zone: None,
             workers: None,
             limits: ClientLimits::default(),
         },

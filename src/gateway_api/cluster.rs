@@ -1,11 +1,13 @@
 //! The same resources from a cluster: watches keep a snapshot up to date, and statuses are written back.
 //!
-//! One task for each kind and namespace (`watch`) swaps complete lists in and then follows events;
-//! one kind that cannot be read (its CRD is missing, a permission is) costs only itself. EndpointSlices
-//! go straight to the [`SliceStore`]. Statuses are written by the holder of a Lease (`lease`,
-//! `writer`), and only when they say something new.
+//! One task for each kind and namespace (`watch`) swaps complete lists into the `snapshot` and then
+//! follows events; one kind that cannot be read (its CRD is missing, a permission is) costs only itself
+//! (`health`). EndpointSlices go straight to the [`SliceStore`]. Statuses are written by the holder of a
+//! Lease (`lease`, `writer`), and only when they say something new.
 
+mod health;
 mod lease;
+mod snapshot;
 mod watch;
 mod writer;
 
@@ -13,13 +15,15 @@ mod writer;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::{Client, Config};
-use tokio::sync::{Notify, watch as channel};
+use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
+use self::health::{Failure, Health};
+use self::snapshot::Snapshot;
 use super::resources::{Key, Resources};
 use super::status::Statuses;
 use crate::discovery::kubernetes::SliceStore;
@@ -50,17 +54,15 @@ pub enum ClusterError {
 /// A cluster that is watched for as long as this lives.
 pub struct Cluster {
     shared: Arc<Shared>,
-    statuses: channel::Sender<Option<Statuses>>,
+    statuses: channel::Sender<Option<Arc<Statuses>>>,
     _tasks: JoinSet<()>,
 }
 
 /// What the watches fill.
 struct Shared {
-    resources: Mutex<Resources>,
+    snapshot: Snapshot,
     slices: Arc<SliceStore>,
-    changed: Notify,
-    /// Of each watch, whether it had its first answer, a list or an error.
-    answered: channel::Sender<HashMap<String, bool>>,
+    health: Health,
     /// EndpointSlice watches that have a complete list, of all of them.
     live_slices: Mutex<HashMap<String, bool>>,
 }
@@ -87,53 +89,60 @@ impl Cluster {
         let namespace = config.default_namespace.clone();
         let client = Client::try_from(config)?;
         let shared = Arc::new(Shared {
-            resources: Mutex::default(),
+            snapshot: Snapshot::default(),
             slices,
-            changed: Notify::new(),
-            answered: channel::Sender::new(HashMap::new()),
+            health: Health::new(),
             live_slices: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
         watch::start(&client, &options.namespaces, &shared, &mut tasks);
         let statuses = channel::Sender::new(None);
-        let leader = lease::Lease::new(client.clone(), namespace, options.gateway.as_ref());
-        tasks.spawn(writer::run(
-            client,
-            controller,
-            options.gateway,
-            shared.clone(),
-            statuses.subscribe(),
-            leader,
-        ));
+        let lease = lease::Lease::new(client.clone(), namespace, options.gateway.as_ref());
+        let leads = channel::Sender::new(false);
+        let leading = leads.subscribe();
+        tasks.spawn(lease.keep(leads));
+        let writer = writer::Writer::new(client, controller, options.gateway, shared.clone());
+        tasks.spawn(writer.run(statuses.subscribe(), leading));
         Ok(Arc::new(Self { shared, statuses, _tasks: tasks }))
     }
 
-    /// Resolves when every kind was listed or could not be, or when that takes too long.
+    /// Resolves when every kind was listed, or will not be.
     pub async fn listed(&self) {
-        let mut answered = self.shared.answered.subscribe();
-        let all = answered.wait_for(|answered| answered.values().all(|answered| *answered));
-        if tokio::time::timeout(limits::FIRST_LISTS, all).await.is_err() {
-            tracing::warn!("the cluster has not answered yet; what it says is used as soon as it does");
+        self.shared.health.listed().await;
+    }
+
+    /// The same, but not for ever.
+    pub async fn listed_in_time(&self) {
+        if tokio::time::timeout(limits::FIRST_LISTS, self.listed()).await.is_err() {
+            let missing = self.problems().join("; ");
+            tracing::warn!(
+                "the cluster has not told everything yet, what it tells is used as soon as it does: {missing}"
+            );
         }
+    }
+
+    /// What is not up to date, a line for each kind.
+    pub fn problems(&self) -> Vec<String> {
+        self.shared.health.problems()
     }
 
     /// The resources as last seen.
     pub fn snapshot(&self) -> Resources {
-        self.shared.resources().clone()
+        self.shared.snapshot.resources().clone()
     }
 
     /// Resolves when resources changed; changes that follow closely are one.
     pub async fn changed(&self) {
-        self.shared.changed.notified().await;
+        self.shared.snapshot.changed().await;
         tokio::time::sleep(limits::RESOURCES_SETTLE).await;
     }
 
     /// Has `statuses` written, if this process is the one that writes.
     pub fn report(&self, statuses: Statuses) {
         self.statuses.send_if_modified(|current| {
-            let news = current.as_ref() != Some(&statuses);
+            let news = current.as_deref() != Some(&statuses);
             if news {
-                *current = Some(statuses);
+                *current = Some(Arc::new(statuses));
             }
             news
         });
@@ -141,21 +150,15 @@ impl Cluster {
 }
 
 impl Shared {
-    fn resources(&self) -> MutexGuard<'_, Resources> {
-        self.resources.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn answered(&self, watch: &str) {
-        self.answered.send_if_modified(|answered| answered.insert(watch.to_owned(), true) != Some(true));
-    }
-
     /// Whether the watch of EndpointSlices called `watch` is up to date; the store is believed when
     /// all of them are.
-    fn slices_live(&self, watch: &str, state: Result<(), String>) {
+    fn slices_live(&self, watch: &str, state: Result<(), &Failure>) {
         let mut live = self.live_slices.lock().unwrap_or_else(PoisonError::into_inner);
         live.insert(watch.to_owned(), state.is_ok());
         match state {
-            Err(error) => self.slices.stale(error),
+            Err(failure) => {
+                self.slices.stale(format!("the API server cannot be watched: {}", failure.text()))
+            }
             Ok(()) if live.values().all(|live| *live) => self.slices.live(),
             Ok(()) => {}
         }

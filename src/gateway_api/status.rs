@@ -130,6 +130,20 @@ pub struct PolicyStatus {
 }
 
 impl Statuses {
+    /// A socket of a Gateway, called as its plan has it (`namespace/name:port`), cannot be bound.
+    pub fn not_listening(&mut self, socket: &str, error: &str) {
+        let key = socket.rsplit_once(':').and_then(|(key, _)| key.split_once('/'));
+        let Some(status) =
+            key.and_then(|(namespace, name)| self.gateways.get_mut(&Key::new(namespace, name)))
+        else {
+            return;
+        };
+        let programmed = status.conditions.iter_mut().find(|one| one.kind == "Programmed");
+        if let Some(programmed) = programmed.filter(|one| one.holds) {
+            *programmed = Condition::no("Programmed", "AddressNotUsable", error);
+        }
+    }
+
     /// Whether something is not accepted, not resolved or not programmed.
     pub fn complain(&self) -> bool {
         let listeners = |listeners: &[ListenerStatus]| {

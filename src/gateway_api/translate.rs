@@ -77,6 +77,9 @@ impl Translation {
         plan.listeners.clone_from(&self.listeners);
         plan.sections.clone_from(&self.sections);
         plan.backends.clone_from(&self.backends);
+        for backend in &mut plan.backends {
+            backend.policy.zone.clone_from(&base.zone);
+        }
         plan.routes.clone_from(&self.routes);
         plan
     }

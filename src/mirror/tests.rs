@@ -57,6 +57,7 @@ pub(crate) fn plan_of(backend: BackendSpec) -> Plan {
         trusted_hops: 0,
         via: None,
         name_servers: Vec::new(),
+        zone: None,
         workers: None,
         limits: Default::default(),
     }

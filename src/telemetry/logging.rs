@@ -15,8 +15,8 @@ use tracing_subscriber::{EnvFilter, Registry, fmt as format};
 
 use crate::limits;
 
-/// What is logged when nobody says anything.
-pub const DEFAULT_LEVEL: &str = "info";
+/// What is logged when nobody says anything. What fails at a cluster is told by what watches it, once.
+pub const DEFAULT_LEVEL: &str = "info,kube_client=error,kube_runtime=error";
 
 /// Changes what is logged while the process runs.
 #[derive(Clone)]

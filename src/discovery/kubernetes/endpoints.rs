@@ -10,6 +10,9 @@ use crate::discovery::source::{EndpointAddress, EndpointSpec};
 /// The endpoints of the port called `port` (empty if the Service's only port has no name): those that
 /// are ready, or, when none is, those that still serve while they terminate. Sorted, each once,
 /// over all slices and both families of addresses.
+///
+/// The zone of an endpoint is the one that it is meant for, as its hint says. When one of them has no
+/// hint, none counts: the cluster has not spread the endpoints over the zones.
 pub fn endpoints<'a>(slices: impl Iterator<Item = &'a EndpointSlice>, port: &str) -> Vec<EndpointSpec> {
     let mut ready = Vec::new();
     let mut serving = Vec::new();
@@ -38,14 +41,22 @@ pub fn endpoints<'a>(slices: impl Iterator<Item = &'a EndpointSlice>, port: &str
             into.extend(address.map(|address| EndpointSpec {
                 address: EndpointAddress::Tcp(SocketAddr::new(address, number)),
                 weight: 1,
-                zone: endpoint.zone.as_deref().map(Arc::from),
+                zone: hint(endpoint),
             }));
         }
     }
     let mut found = if ready.is_empty() { serving } else { ready };
     found.sort_by(|one, other| (&one.address, &one.zone).cmp(&(&other.address, &other.zone)));
     found.dedup_by(|one, other| one.address == other.address);
+    if found.iter().any(|endpoint| endpoint.zone.is_none()) {
+        found.iter_mut().for_each(|endpoint| endpoint.zone = None);
+    }
     found
+}
+
+fn hint(endpoint: &Endpoint) -> Option<Arc<str>> {
+    let zones = endpoint.hints.as_ref()?.for_zones.as_ref()?;
+    zones.first().map(|zone| Arc::from(zone.name.as_str()))
 }
 
 enum State {

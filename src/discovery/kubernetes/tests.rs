@@ -47,6 +47,22 @@ fn ready_or_else_serving_and_terminating() {
 }
 
 #[test]
+fn zones_are_hints_and_count_when_all_endpoints_have_one() {
+    let zones = |hints: &[Option<&str>]| {
+        let mut slice = slice("s1", "s", &vec![("10.0.0.1", json!({})); hints.len()]);
+        for (number, (endpoint, hint)) in slice.endpoints.iter_mut().zip(hints).enumerate() {
+            endpoint.addresses = vec![format!("10.0.0.{number}")];
+            let hints = hint.map(|zone| json!({ "forZones": [{ "name": zone }] }));
+            endpoint.hints = hints.map(|hints| serde_json::from_value(hints).unwrap());
+        }
+        let found = endpoints(std::iter::once(&slice), "http");
+        found.into_iter().map(|endpoint| endpoint.zone.map(|zone| zone.to_string())).collect::<Vec<_>>()
+    };
+    assert_eq!(zones(&[Some("a"), Some("b")]), [Some("a".to_owned()), Some("b".to_owned())]);
+    assert_eq!(zones(&[Some("a"), None]), [None, None]);
+}
+
+#[test]
 fn an_endpoint_in_two_slices_is_one() {
     let both = [("10.0.0.2", json!({}))];
     assert_eq!(addresses(&[slice("s1", "s", &both), slice("s2", "s", &both)], "http"), ["10.0.0.2:80"]);

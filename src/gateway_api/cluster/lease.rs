@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use tokio::sync::watch;
 
 use crate::gateway_api::resources::Key;
 use crate::limits;
@@ -30,8 +31,27 @@ impl Lease {
         Self { api: Api::namespaced(client, &namespace), name, holder }
     }
 
-    /// Takes or renews it; whether this process holds it now. An error is a no.
-    pub(super) async fn hold(&self) -> Result<bool, kube::Error> {
+    /// Takes and renews it for ever; `leads` says whether this process holds it.
+    pub(super) async fn keep(self, leads: watch::Sender<bool>) {
+        let mut turns = tokio::time::interval(limits::LEASE_RENEW);
+        let mut told = String::new();
+        loop {
+            turns.tick().await;
+            let held = self.hold().await.unwrap_or_else(|error| {
+                if told != error.to_string() {
+                    tracing::warn!("the lease {} for writing statuses cannot be taken: {error}", self.name);
+                    told = error.to_string();
+                }
+                false
+            });
+            if leads.send_if_modified(|leads| std::mem::replace(leads, held) != held) {
+                tracing::info!(leads = held, lease = self.name, "writing of statuses");
+            }
+        }
+    }
+
+    /// Takes or renews it; whether this process holds it now.
+    async fn hold(&self) -> Result<bool, kube::Error> {
         let now = Timestamp::now();
         let Some(found) = self.api.get_opt(&self.name).await? else {
             let lease = LeaseObject {

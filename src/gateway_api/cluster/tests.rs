@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod faults;
 mod server;
 
 use std::sync::Arc;
@@ -116,9 +117,6 @@ async fn endpoints_follow_watches_through_every_failure() {
     server.set_down(false);
     eventually("the relist", || hosts(&gateway, "one/next:80") == ["10.0.0.4:80"]).await;
     eventually("the error goes", || error(&gateway, "one/next:80").is_none()).await;
-    // The version that the watch would go on from is gone.
-    server.forget_history("endpointslices", || server.put("endpointslices", slice("app", &[5])));
-    eventually("the relist after 410", || hosts(&gateway, "one/app:80") == ["10.0.0.5:80"]).await;
     server.delete("endpointslices", "one", "next");
     eventually("the deletion", || hosts(&gateway, "one/next:80").is_empty()).await;
     assert!(Arc::ptr_eq(&table, &gateway.gateway().table()), "endpoints compile no routes");

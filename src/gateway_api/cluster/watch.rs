@@ -1,22 +1,26 @@
 //! Watches: one task for each kind and namespace.
 //!
-//! A list replaces what was there only once it is complete. After an error the watch begins anew with
-//! a list, so that what was missed meanwhile is healed; until then what was last seen stays.
+//! A list replaces what was there only once it is complete. A watch whose connection was lost goes on
+//! from where it was; when that fails too, it begins anew with a list, so that whatever was missed is
+//! healed. Until then what was last seen stays.
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::Shared;
-use crate::gateway_api::resources::{Key, Map, Resources};
+use super::health::Failure;
+use super::snapshot::Field;
+use crate::gateway_api::resources::Key;
 use crate::limits;
 
 /// What is watched: a kind, in a namespace or in all.
@@ -29,11 +33,14 @@ struct Watch<K> {
 
 /// Where what is seen goes.
 trait Sink<K>: Send + 'static {
+    /// A complete list.
     fn replace(&mut self, namespace: Option<&str>, objects: Vec<K>);
     fn apply(&mut self, object: K);
     fn delete(&mut self, key: &Key);
+    /// Takes off an object what is of no use here, so that it takes no memory.
+    fn trim(&self, _: &mut K) {}
     /// Whether what was seen is up to date.
-    fn state(&mut self, state: Result<(), String>);
+    fn state(&mut self, _: Result<(), &Failure>) {}
 }
 
 /// Starts all watches.
@@ -43,43 +50,37 @@ pub(super) fn start(client: &Client, namespaces: &[String], shared: &Arc<Shared>
         some => some.iter().map(|namespace| Some(namespace.as_str())).collect(),
     };
     let plain = || Config::default().timeout(limits::WATCH_TIME.as_secs() as u32);
+    macro_rules! objects {
+        ($field:ident) => {
+            Objects { shared: shared.clone(), field: |resources| &mut resources.$field, trim: |_| {} }
+        };
+    }
     macro_rules! watch {
-        ($name:literal, $field:ident, $config:expr) => {
+        ($name:literal, $sink:expr, $config:expr) => {
             for namespace in &scopes {
-                let sink = Snapshot {
-                    shared: shared.clone(),
-                    field: |resources: &mut Resources| &mut resources.$field,
-                };
-                begin($name, api(client, *namespace), *namespace, $config, sink, shared, tasks);
+                begin($name, api(client, *namespace), *namespace, $config, $sink, shared, tasks);
             }
         };
     }
-    watch!("Gateways", gateways, plain());
-    watch!("ListenerSets", listener_sets, plain());
-    watch!("HTTPRoutes", http_routes, plain());
-    watch!("GRPCRoutes", grpc_routes, plain());
-    watch!("TLSRoutes", tls_routes, plain());
-    watch!("ReferenceGrants", grants, plain());
-    watch!("BackendTLSPolicies", tls_policies, plain());
-    watch!("MirrorPolicies", mirror_policies, plain());
-    watch!("Services", services, plain());
-    watch!("Secrets", secrets, plain().fields("type=kubernetes.io/tls"));
-    watch!("ConfigMaps", config_maps, plain());
+    watch!("Gateways", objects!(gateways), plain());
+    watch!("ListenerSets", objects!(listener_sets), plain());
+    watch!("HTTPRoutes", objects!(http_routes), plain());
+    watch!("GRPCRoutes", objects!(grpc_routes), plain());
+    watch!("TLSRoutes", objects!(tls_routes), plain());
+    watch!("ReferenceGrants", objects!(grants), plain());
+    watch!("BackendTLSPolicies", objects!(tls_policies), plain());
+    watch!("MirrorPolicies", objects!(mirror_policies), plain());
+    watch!("Services", objects!(services), plain());
+    let tls_secrets = || plain().fields("type=kubernetes.io/tls");
+    watch!("Secrets", Objects { trim: certificates_only, ..objects!(secrets) }, tls_secrets());
+    watch!("ConfigMaps", Objects { trim: roots_only, ..objects!(config_maps) }, plain());
     // Cluster-wide kinds.
-    let classes =
-        Snapshot { shared: shared.clone(), field: |resources: &mut Resources| &mut resources.classes };
-    begin("GatewayClasses", Api::all(client.clone()), None, plain(), classes, shared, tasks);
-    let all =
-        Snapshot { shared: shared.clone(), field: |resources: &mut Resources| &mut resources.namespaces };
-    begin("Namespaces", Api::all(client.clone()), None, plain(), all, shared, tasks);
+    begin("GatewayClasses", Api::all(client.clone()), None, plain(), objects!(classes), shared, tasks);
+    begin("Namespaces", Api::all(client.clone()), None, plain(), objects!(namespaces), shared, tasks);
     for namespace in &scopes {
         let name = watch_name("EndpointSlices", *namespace);
         // Known before any of them is live: the store is believed when all are.
-        shared
-            .live_slices
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .insert(name.clone(), false);
+        shared.live_slices.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), false);
         let sink = Slices { shared: shared.clone(), watch: name };
         begin("EndpointSlices", api(client, *namespace), *namespace, plain(), sink, shared, tasks);
     }
@@ -113,14 +114,12 @@ fn begin<K, S>(
 {
     let watch =
         Watch { name: watch_name(kind, namespace), namespace: namespace.map(str::to_owned), api, config };
-    shared.answered.send_modify(|answered| {
-        answered.insert(watch.name.clone(), false);
-    });
+    shared.health.expect(&watch.name);
     tasks.spawn(follow(watch, sink, shared.clone()));
 }
 
 /// Follows one watch for ever.
-async fn follow<K, S>(watch: Watch<K>, mut sink: S, shared: Arc<Shared>)
+async fn follow<K, S>(mut watch: Watch<K>, mut sink: S, shared: Arc<Shared>)
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
     S: Sink<K>,
@@ -129,85 +128,197 @@ where
     let mut failures: u32 = 0;
     let mut told = String::new();
     loop {
-        let mut events = watcher(watch.api.clone(), watch.config.clone()).boxed();
-        let mut list = Vec::new();
-        let error = loop {
-            let event = match events.next().await {
-                Some(Ok(event)) => event,
-                Some(Err(error)) => break error.to_string(),
-                None => break "the watch ended".to_owned(),
-            };
-            match event {
-                Event::Init => list.clear(),
-                Event::InitApply(object) => list.extend(readable(&watch.name, object)),
-                Event::InitDone => {
-                    sink.replace(watch.namespace.as_deref(), std::mem::take(&mut list));
-                    sink.state(Ok(()));
-                    shared.answered(&watch.name);
-                    if failures > 0 {
-                        tracing::info!("{}: listed again", watch.name);
-                    }
-                    (failures, told) = (0, String::new());
-                }
-                Event::Apply(object) => {
-                    let key = Key::new(object.namespace().unwrap_or_default(), object.name_any());
-                    match readable(&watch.name, object) {
-                        Some(object) => sink.apply(object),
-                        // It is not what it was: it must not go on meaning that.
-                        None => sink.delete(&key),
-                    }
-                }
-                Event::Delete(object) => {
-                    sink.delete(&Key::new(object.namespace().unwrap_or_default(), object.name_any()));
-                }
+        let mut listed = None;
+        match once(&watch, &mut sink, &shared, &mut listed, failures > 0).await {
+            // The version from which it would go on is too old: it begins anew, no harm done.
+            Ended::Expired => tracing::debug!("{}: what was missed is gone, it is listed again", watch.name),
+            // Fewer objects by a selector are a kindness; an API server need not know every selector.
+            Ended::Selector if watch.config.field_selector.take().is_some() => {
+                tracing::debug!("{}: the API server does not know the selector, all are watched", watch.name);
+                continue;
             }
-        };
-        // The same error comes again and again; it is told once.
-        if told != error {
-            tracing::warn!("{} cannot be watched, what was last seen stays: {error}", watch.name);
-            told.clone_from(&error);
+            Ended::Selector => {}
+            Ended::Failed(failure) => {
+                // The same error comes again and again; it is told once.
+                if told != failure.text() {
+                    tracing::warn!(
+                        "{} cannot be watched, what was last seen stays: {}",
+                        watch.name,
+                        failure.text()
+                    );
+                    failure.text().clone_into(&mut told);
+                }
+                sink.state(Err(&failure));
+                shared.health.failed(&watch.name, failure);
+            }
         }
-        sink.state(Err(format!("the API server cannot be watched: {error}")));
-        shared.answered(&watch.name);
+        // A list without a watch that holds is no success: lists are what costs the API server most.
+        if listed.is_some_and(|listed: Instant| listed.elapsed() > 2 * greatest) {
+            (failures, told) = (0, String::new());
+        }
         let pause = first.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(greatest);
         failures = failures.saturating_add(1).min(16);
         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
     }
 }
 
+/// Why a watch has to begin anew.
+enum Ended {
+    /// The version from which it would go on is too old.
+    Expired,
+    /// The field selector is not known.
+    Selector,
+    Failed(Failure),
+}
+
+/// Lists and follows until it has to begin anew; `listed` tells since when a list was complete.
+async fn once<K, S>(
+    watch: &Watch<K>,
+    sink: &mut S,
+    shared: &Shared,
+    listed: &mut Option<Instant>,
+    again: bool,
+) -> Ended
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    S: Sink<K>,
+{
+    let mut events = watcher(watch.api.clone(), watch.config.clone()).boxed();
+    let mut list = Vec::new();
+    let mut resumes = false;
+    loop {
+        let event = match events.next().await {
+            Some(Ok(event)) => event,
+            // A lost connection alone loses nothing: the watch goes on from where it was. Once, for if
+            // that fails too it is not known any more what was missed.
+            Some(Err(watcher::Error::WatchFailed(error))) if !resumes => {
+                tracing::debug!("{}: the connection was lost, the watch goes on: {error}", watch.name);
+                resumes = true;
+                continue;
+            }
+            Some(Err(error)) => return ended(&error, watch.config.field_selector.is_some()),
+            None => return Ended::Failed(Failure::Failed("the watch ended".to_owned())),
+        };
+        match event {
+            Event::Init => list.clear(),
+            Event::InitApply(object) => list.extend(readable(&watch.name, sink, object)),
+            Event::InitDone => {
+                sink.replace(watch.namespace.as_deref(), std::mem::take(&mut list));
+                sink.state(Ok(()));
+                shared.health.live(&watch.name);
+                *listed = Some(Instant::now());
+                if again {
+                    tracing::info!("{}: listed again", watch.name);
+                }
+            }
+            Event::Apply(object) => {
+                let key = Key::new(object.namespace().unwrap_or_default(), object.name_any());
+                match readable(&watch.name, sink, object) {
+                    Some(object) => sink.apply(object),
+                    // It is not what it was: it must not go on meaning that.
+                    None => sink.delete(&key),
+                }
+            }
+            Event::Delete(object) => {
+                sink.delete(&Key::new(object.namespace().unwrap_or_default(), object.name_any()));
+            }
+        }
+        resumes = false;
+    }
+}
+
+fn ended(error: &watcher::Error, selects: bool) -> Ended {
+    let status = match error {
+        watcher::Error::WatchError(status) => Some(status),
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
+        _ => None,
+    };
+    let text = match status {
+        Some(status) => format!("{} {}", status.code, status.message.trim_end()),
+        None => chain(error),
+    };
+    match status.map_or(0, |status| status.code) {
+        400 if selects => Ended::Selector,
+        403 | 404 => Ended::Failed(Failure::Refused(text)),
+        410 => Ended::Expired,
+        _ => Ended::Failed(Failure::Failed(text)),
+    }
+}
+
+/// What an error says, and what the errors below it add.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        below = error.source();
+    }
+    text
+}
+
 /// The object, unless it is malformed, which costs only itself.
-fn readable<K>(watch: &str, object: DeserializeGuard<K>) -> Option<K> {
-    object.0.inspect_err(|error| tracing::warn!("{watch}: an object cannot be read: {error}")).ok()
+fn readable<K, S>(watch: &str, sink: &S, object: DeserializeGuard<K>) -> Option<K>
+where
+    K: Resource<DynamicType = ()>,
+    S: Sink<K>,
+{
+    let mut object =
+        object.0.inspect_err(|error| tracing::warn!("{watch}: an object cannot be read: {error}")).ok()?;
+    let metadata = object.meta_mut();
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    sink.trim(&mut object);
+    Some(object)
 }
 
-/// One field of the snapshot.
-struct Snapshot<K> {
+/// Objects of one kind.
+struct Objects<K> {
     shared: Arc<Shared>,
-    field: fn(&mut Resources) -> &mut Map<K>,
+    field: Field<K>,
+    trim: fn(&mut K),
 }
 
-impl<K: ResourceExt + Send + Sync + 'static> Sink<K> for Snapshot<K> {
+impl<K: Resource<DynamicType = ()> + Clone + PartialEq + Send + Sync + 'static> Sink<K> for Objects<K> {
     fn replace(&mut self, namespace: Option<&str>, objects: Vec<K>) {
-        let mut resources = self.shared.resources();
-        let map = (self.field)(&mut resources);
-        map.retain(|key, _| namespace.is_some_and(|only| only != key.namespace));
-        map.extend(objects.into_iter().map(|object| (Key::of(&object), Arc::new(object))));
-        drop(resources);
-        self.shared.changed.notify_one();
+        self.shared.snapshot.replace(self.field, namespace, objects);
     }
 
     fn apply(&mut self, object: K) {
-        (self.field)(&mut self.shared.resources()).insert(Key::of(&object), Arc::new(object));
-        self.shared.changed.notify_one();
+        self.shared.snapshot.apply(self.field, object);
     }
 
     fn delete(&mut self, key: &Key) {
-        (self.field)(&mut self.shared.resources()).remove(key);
-        self.shared.changed.notify_one();
+        self.shared.snapshot.delete(self.field, key);
     }
 
-    fn state(&mut self, _: Result<(), String>) {}
+    fn trim(&self, object: &mut K) {
+        (self.trim)(object);
+    }
 }
+
+/// ConfigMaps may be large, and certificate authorities are all that is read of them.
+fn roots_only(map: &mut ConfigMap) {
+    map.binary_data = None;
+    if let Some(data) = &mut map.data {
+        data.retain(|name, _| name == ROOTS);
+    }
+}
+
+/// Secrets of other types are no business of ours, should the API server send them.
+fn certificates_only(secret: &mut Secret) {
+    if secret.type_.as_deref() != Some("kubernetes.io/tls") {
+        secret.data = None;
+    }
+}
+
+/// The entry of a ConfigMap that holds certificate authorities.
+const ROOTS: &str = "ca.crt";
 
 /// Endpoints, which change nothing but themselves.
 struct Slices {
@@ -228,7 +339,16 @@ impl Sink<EndpointSlice> for Slices {
         self.shared.slices.delete(&key.namespace, &key.name, Instant::now());
     }
 
-    fn state(&mut self, state: Result<(), String>) {
+    fn trim(&self, slice: &mut EndpointSlice) {
+        for endpoint in &mut slice.endpoints {
+            endpoint.target_ref = None;
+            endpoint.node_name = None;
+            endpoint.hostname = None;
+            endpoint.deprecated_topology = None;
+        }
+    }
+
+    fn state(&mut self, state: Result<(), &Failure>) {
         self.shared.slices_live(&self.watch, state);
     }
 }

@@ -1,5 +1,5 @@
-//! A small API server: lists, watches in chunks, status patches with versions, Leases, and whatever
-//! goes wrong on the way.
+//! A small API server: lists in pages, watches in chunks that go on from a version, status patches
+//! with versions, Leases, and whatever goes wrong on the way.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -14,8 +14,18 @@ use tokio::sync::broadcast;
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     state: Mutex<State>,
-    /// Kind and event; `None` closes every watch.
-    events: broadcast::Sender<Option<(String, Value)>>,
+    events: broadcast::Sender<Event>,
+}
+
+/// What watches are told.
+#[derive(Clone)]
+enum Event {
+    /// Of a kind, at a version.
+    Change(u64, String, Value),
+    /// Nothing happened to a kind up to now.
+    Bookmark(String),
+    /// The connection of a kind's watch breaks, in the middle of an event; of every kind if empty.
+    Cut(String),
 }
 
 #[derive(Default)]
@@ -25,8 +35,14 @@ struct State {
     objects: BTreeMap<(String, String, String), Value>,
     down: bool,
     forbidden: HashSet<String>,
-    /// Kinds whose next watch is answered 410.
-    forgotten: HashSet<String>,
+    /// What happened, for watches that go on from a version.
+    history: Vec<(u64, String, Value)>,
+    /// Version before which it is forgotten.
+    oldest: u64,
+    /// Kinds whose next list fails after its first page.
+    broken_lists: HashSet<String>,
+    /// Method and last part of the path (two for a status), of all requests.
+    requests: Vec<(String, String)>,
     conflict: bool,
     writes: usize,
     last_write: Option<Instant>,
@@ -60,10 +76,16 @@ impl Server {
         let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
         let id = (kind.to_owned(), text("namespace"), text("name"));
         let known = state.objects.insert(id, object.clone()).is_some();
-        let event = json!({ "type": if known { "MODIFIED" } else { "ADDED" }, "object": object });
-        if !state.down && !state.forgotten.contains(kind) {
-            let _nobody = self.events.send(Some((kind.to_owned(), event)));
-        }
+        self.tell(
+            &mut state,
+            kind,
+            json!({ "type": if known { "MODIFIED" } else { "ADDED" }, "object": object }),
+        );
+    }
+
+    fn tell(&self, state: &mut State, kind: &str, event: Value) {
+        state.history.push((state.version, kind.to_owned(), event.clone()));
+        let _nobody = self.events.send(Event::Change(state.version, kind.to_owned(), event));
     }
 
     pub(super) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
@@ -72,28 +94,51 @@ impl Server {
 
     pub(super) fn delete(&self, kind: &str, namespace: &str, name: &str) {
         let mut state = self.state();
-        let object = state.objects.remove(&(kind.to_owned(), namespace.to_owned(), name.to_owned())).unwrap();
-        let _nobody =
-            self.events.send(Some((kind.to_owned(), json!({ "type": "DELETED", "object": object }))));
+        let mut object =
+            state.objects.remove(&(kind.to_owned(), namespace.to_owned(), name.to_owned())).unwrap();
+        state.version += 1;
+        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+        self.tell(&mut state, kind, json!({ "type": "DELETED", "object": object }));
     }
 
     /// Closes all watches and answers nothing, or answers again.
     pub(super) fn set_down(&self, down: bool) {
         self.state().down = down;
         if down {
-            let _nobody = self.events.send(None);
+            self.cut("");
         }
     }
 
-    /// What happens in `meanwhile` is told to no watch; those that go on from before get 410.
-    pub(super) fn forget_history(&self, kind: &str, meanwhile: impl FnOnce()) {
-        self.state().forgotten.insert(kind.to_owned());
-        meanwhile();
-        let gone = json!({ "type": "ERROR", "object": {
-            "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410, "message": "too old",
-        } });
-        let _nobody = self.events.send(Some((kind.to_owned(), gone)));
-        self.state().forgotten.remove(kind);
+    /// Breaks the connection of a kind's watch.
+    pub(super) fn cut(&self, kind: &str) {
+        let _nobody = self.events.send(Event::Cut(kind.to_owned()));
+    }
+
+    /// Tells watches of a kind the present version.
+    pub(super) fn bookmark(&self, kind: &str) {
+        let _nobody = self.events.send(Event::Bookmark(kind.to_owned()));
+    }
+
+    /// Watches that go on from before this moment get 410.
+    pub(super) fn forget_history(&self) {
+        let mut state = self.state();
+        state.oldest = state.version;
+        state.history.clear();
+    }
+
+    /// The next list of a kind is refused after its first page.
+    pub(super) fn break_list(&self, kind: &str) {
+        self.state().broken_lists.insert(kind.to_owned());
+    }
+
+    /// How often a kind was listed, from the start.
+    pub(super) fn lists(&self, kind: &str) -> usize {
+        self.requests().iter().filter(|(method, of)| method == "LIST" && of == kind).count()
+    }
+
+    /// What was asked for: a verb, as RBAC has it, and a resource.
+    pub(super) fn requests(&self) -> Vec<(String, String)> {
+        self.state().requests.clone()
     }
 
     pub(super) fn forbid(&self, kind: &str) {
@@ -120,10 +165,19 @@ impl Server {
             if self.state().down {
                 return;
             }
+            let parameter = |name: &str| {
+                let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+                pairs.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).next()
+            };
+            self.remember(&method, path, query);
             let answered = match query.contains("watch=true") {
-                true => self.watch(&mut stream, kind_of(path)).await,
+                true => {
+                    let from = parameter("resourceVersion").and_then(|version| version.parse().ok());
+                    self.watch(&mut stream, kind_of(path), from.unwrap_or(0)).await
+                }
                 false => {
-                    let (status, value) = self.answer(&method, path, &body);
+                    let page = (parameter("limit"), parameter("continue"));
+                    let (status, value) = self.answer(&method, path, page, &body);
                     // Shown when a test fails.
                     eprintln!("{method} {target}: {status}");
                     respond(&mut stream, status, &value).await
@@ -135,32 +189,71 @@ impl Server {
         }
     }
 
-    async fn watch(&self, stream: &mut TcpStream, kind: &str) -> std::io::Result<()> {
-        let mut events = self.events.subscribe();
-        stream
-            .write_all(
-                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
-            )
-            .await?;
-        // A bookmark in two pieces, as a slow network has it.
-        let bookmark = json!({ "type": "BOOKMARK", "object": {
-            "kind": "x", "apiVersion": "v1", "metadata": { "resourceVersion": self.state().version.to_string(), "annotations": {} },
-        } });
-        let line = format!("{bookmark}\n");
-        for piece in [&line[..10], &line[10..]] {
-            chunk(stream, piece).await?;
+    fn remember(&self, method: &str, path: &str, query: &str) {
+        let mut parts = path.rsplit('/');
+        let last = parts.next().unwrap().to_owned();
+        let (verb, resource) = match method {
+            "GET" if query.contains("watch=true") => ("WATCH", last),
+            // The further pages of a list are no other list.
+            "GET" if query.contains("continue=") => return,
+            "GET" if path.contains("/leases/") => ("GET", "leases".to_owned()),
+            "GET" => ("LIST", last),
+            "POST" => ("CREATE", last),
+            "PUT" => ("UPDATE", parts.next().unwrap().to_owned()),
+            _ => ("PATCH", format!("{}/{last}", parts.nth(1).unwrap())),
+        };
+        self.state().requests.push((verb.to_owned(), resource));
+    }
+
+    async fn watch(&self, stream: &mut TcpStream, kind: &str, from: u64) -> std::io::Result<()> {
+        let (mut events, past, oldest) = {
+            let state = self.state();
+            let past = state.history.iter().filter(|(version, of, _)| *version > from && of == kind);
+            (self.events.subscribe(), past.cloned().collect::<Vec<_>>(), state.oldest)
+        };
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).await?;
+        if from < oldest {
+            let gone = json!({ "type": "ERROR", "object": {
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410, "message": "too old",
+            } });
+            line(stream, &gone).await?;
+            return stream.write_all(b"0\r\n\r\n").await;
+        }
+        let mut told = from;
+        for (version, _, event) in past {
+            told = version;
+            line(stream, &event).await?;
         }
         loop {
             match events.recv().await {
-                Ok(Some((of, event))) if of == kind => chunk(stream, &format!("{event}\n")).await?,
-                Ok(Some(_)) => {}
-                // The connection just ends, in the middle of the response.
-                Ok(None) | Err(_) => return Err(std::io::ErrorKind::BrokenPipe.into()),
+                Ok(Event::Change(version, of, event)) if of == kind && version > told => {
+                    line(stream, &event).await?;
+                }
+                Ok(Event::Bookmark(of)) if of == kind => {
+                    let version = self.state().version.to_string();
+                    let bookmark = json!({ "type": "BOOKMARK", "object": {
+                        "kind": "x", "apiVersion": "v1", "metadata": { "resourceVersion": version, "annotations": {} },
+                    } });
+                    line(stream, &bookmark).await?;
+                }
+                Ok(Event::Cut(of)) if of == kind || of.is_empty() => {
+                    chunk(stream, r#"{"type":"MODIF"#).await?;
+                    return Err(std::io::ErrorKind::BrokenPipe.into());
+                }
+                Ok(_) => {}
+                Err(_) => return Err(std::io::ErrorKind::BrokenPipe.into()),
             }
         }
     }
 
-    fn answer(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    fn answer(
+        &self,
+        method: &str,
+        path: &str,
+        (limit, from): (Option<String>, Option<String>),
+        body: &Value,
+    ) -> (u16, Value) {
         let parts: Vec<&str> = path.split('/').collect();
         let mut state = self.state();
         if path.contains("/leases") {
@@ -192,17 +285,29 @@ impl Server {
         if state.forbidden.contains(kind) {
             return (403, failure(403));
         }
-        let items: Vec<_> = state
+        let from: usize = from.map_or(0, |from| from.parse().unwrap());
+        if from > 0 && state.broken_lists.remove(kind) {
+            return (500, failure(500));
+        }
+        let mut items: Vec<_> = state
             .objects
             .iter()
             .filter(|((of, ..), _)| of == kind)
             .map(|(_, object)| object.clone())
+            .skip(from)
             .collect();
-        let version = state.version.to_string();
-        (
-            200,
-            json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": version }, "items": items }),
-        )
+        // Small pages while one is to fail, so that there is a second one.
+        let limit = match state.broken_lists.contains(kind) {
+            true => 1,
+            false => limit.map_or(usize::MAX, |limit| limit.parse().unwrap()),
+        };
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let mut metadata = json!({ "resourceVersion": state.version.to_string() });
+        if more {
+            metadata["continue"] = json!((from + limit).to_string());
+        }
+        (200, json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items }))
     }
 }
 
@@ -227,9 +332,18 @@ fn failure(code: u16) -> Value {
     let reason = match code {
         403 => "Forbidden",
         404 => "NotFound",
+        500 => "InternalError",
         _ => "Conflict",
     };
     json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "no" })
+}
+
+/// An event, in two pieces as a slow network has it.
+async fn line(stream: &mut TcpStream, event: &Value) -> std::io::Result<()> {
+    let line = format!("{event}\n");
+    let (one, other) = line.split_at(line.len() / 2);
+    chunk(stream, one).await?;
+    chunk(stream, other).await
 }
 
 async fn chunk(stream: &mut TcpStream, text: &str) -> std::io::Result<()> {
