@@ -15,7 +15,7 @@ use crate::gateway_api::listeners::{AddressPool, Addresses};
 use crate::gateway_api::resources::Key;
 use crate::gateway_api::translate::{Settings, translate};
 use crate::gateway_api::{self, manifests};
-use crate::{config, demo};
+use crate::{config, demo, import};
 
 /// A reverse proxy that forwards each request to the primary backend and copies it to mirrors.
 #[derive(Parser)]
@@ -42,6 +42,16 @@ enum Command {
         /// How many seconds to run; 0 is until it is stopped.
         #[arg(long, default_value_t = 30)]
         seconds: u64,
+    },
+    /// Print routes for what another proxy was told: Gateway API resources for Ingresses with the mirror
+    /// annotations of ingress-nginx, a configuration for an nginx configuration with `mirror`. What is
+    /// not carried over is said on standard error.
+    Import {
+        /// A file or folder of Ingresses, with their Services, or an nginx configuration.
+        path: PathBuf,
+        /// The Gateway that routes of Ingresses attach to.
+        #[arg(long, value_name = "NAMESPACE/NAME", value_parser = key, default_value = "mirrorgate/mirrorgate")]
+        gateway: Key,
     },
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
@@ -128,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Check { file, resources } if manifests::are_at(&file) => check_manifests(&file, &resources),
         Command::Check { file, .. } => check(&file),
         Command::Demo { seconds } => ended(demo::run(Duration::from_secs(seconds))),
+        Command::Import { path, gateway } => import(&path, &gateway),
         Command::Schema => say(&format!("{:#}", config::schema())),
     }
 }
@@ -203,6 +214,18 @@ fn check_manifests(path: &std::path::Path, resources: &Resources) -> ExitCode {
             translation.backends.len(),
         )),
         false => ExitCode::from(1),
+    }
+}
+
+fn import(path: &std::path::Path, gateway: &Key) -> ExitCode {
+    match import::import(path, gateway) {
+        Ok(import) => {
+            for note in &import.notes {
+                eprintln!("{note}");
+            }
+            say(import.text.trim_end())
+        }
+        Err(error) => fail(&error),
     }
 }
 

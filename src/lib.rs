@@ -17,6 +17,7 @@ pub mod demo;
 // What it is told: text becomes a plan, a plan a routing table.
 pub mod config;
 pub mod gateway_api;
+pub mod import;
 pub mod plan;
 pub mod routing;
 

@@ -111,13 +111,19 @@ pub const IDLE_AGE: Duration = Duration::from_secs(60);
 pub const ATTEMPTS: u32 = 3;
 /// Times that a request may be sent again where a route says so.
 pub const RETRIES_MOST: u32 = 10;
+/// Bytes of a client's first message of TLS, where it is read ahead for the name that it asks for. One
+/// with every extension that is in use has less than 4 KiB.
+pub const CLIENT_HELLO: usize = 32 * KIB;
+/// Longest pause that a route may ask for between two attempts: the client waits for all of them.
+pub const RETRY_BACKOFF: Duration = Duration::from_secs(10);
 /// Bytes of a body that are kept to be sent again, by default and at most.
 pub const RETRY_BODY: (usize, usize) = (64 * KIB, 16 * MIB);
 /// Retries beyond those that are always safe, in percent of the requests of one worker, lane and
 /// backend: a backend that fails all of them gets a fifth more to do and not several times as much.
 pub const RETRY_PERCENT: u32 = 20;
-/// Retries a second that are allowed however few requests there are.
-pub const RETRIES_PER_SECOND: u32 = 3;
+/// Retries a second that are allowed however few requests there are: as many as Gateway API's retry
+/// budgets have when nothing else is said.
+pub const RETRIES_PER_SECOND: u32 = 10;
 /// Retries that may be saved up.
 pub const RETRIES_SAVED: u32 = 100;
 /// Times that a request goes on to another endpoint because the one that it was about to be sent to

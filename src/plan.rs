@@ -14,8 +14,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use self::backend::{BackendSpec, BackendTls, Protocol, ProxyVersion, Transport};
-pub use self::listener::{ClientLimits, ClientVerification, ListenerPlan, ListenerTls, SectionPlan};
+pub use self::backend::{BackendSpec, BackendTls, Protocol, ProxyVersion, SubjectName, Transport};
+pub use self::listener::{
+    ClientLimits, ClientVerification, ListenerPlan, ListenerTls, SectionMode, SectionPlan,
+};
 pub use self::mirror::{
     CopyEdits, CopyTimeouts, Fraction, MirrorPlan, Oversize, RampPlan, SampleKey, SharePlan, StopPlan,
 };
@@ -23,7 +25,9 @@ pub use self::policy::{
     BackendPolicy, BalancePlan, EjectionPlan, FailureSet, HashKey, HealthCheck, HealthPlan, RetryPlan,
     StatusSet,
 };
-pub use self::route::{RateKey, RatePlan, RouteAction, RouteLimits, RoutePlan, Timeouts, WeightedBackend};
+pub use self::route::{
+    RateKey, RatePlan, RouteAction, RouteLimits, RoutePlan, StreamPlan, Timeouts, WeightedBackend,
+};
 
 /// Everything that a process is told to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +44,8 @@ pub struct Plan {
     pub backends: Vec<BackendSpec>,
     /// Routes in order of precedence among equals.
     pub routes: Vec<RoutePlan>,
+    /// Routes of TLS that is not looked into.
+    pub streams: Vec<StreamPlan>,
     /// Proxies in front of this one whose `X-Forwarded-*`, request id and copy marker are believed.
     pub trusted_hops: u32,
     /// The pseudonym that `Via` is written with; `None` writes no `Via`.

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod deadlines;
 pub mod framing;
 pub mod grpc;
+mod hello;
 pub mod proxy_protocol;
 pub mod rate;
 pub mod record;
@@ -18,6 +19,7 @@ pub mod request;
 pub mod sanitize;
 pub mod service;
 pub mod tls;
+mod tls_route;
 pub mod tunnel;
 
 use std::io;

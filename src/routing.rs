@@ -6,6 +6,7 @@ pub mod index;
 pub mod matches;
 pub mod query;
 pub mod sections;
+pub mod streams;
 pub mod table;
 
 pub use table::RoutingTable;

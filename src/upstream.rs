@@ -21,6 +21,7 @@ pub mod message;
 pub mod patience;
 pub mod pool;
 pub mod proxy_protocol;
+mod raw;
 pub mod registry;
 mod replay;
 pub mod retry;
@@ -44,6 +45,7 @@ use self::members::Circumstances;
 use self::message::{Head, Message};
 use self::patience::{Progress, patiently};
 use self::pool::Lease;
+pub use self::raw::open_stream;
 use self::retry::{Failure, Retries};
 use self::stream::Stream;
 use self::tls::{Connector, TlsError};
@@ -146,7 +148,7 @@ pub enum ExchangeError {
 /// A connect failure, or a request of which nothing was written, goes on to another endpoint. What
 /// was written is sent again only by `again`: once when a reused connection closed before any byte of
 /// a response to a request without a body, whose method may be repeated, and beyond that as its route
-/// says, never to an endpoint that it was sent to.
+/// says: to an endpoint that it was sent to only if the route wants that, and when there is no other.
 pub async fn exchange(
     worker: &Arc<Worker>,
     backend: &Backend,
@@ -155,7 +157,7 @@ pub async fn exchange(
     policy: &Policy,
 ) -> Result<Exchanged, ExchangeError> {
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-    let (mut repeated, mut removed) = (false, 0_u8);
+    let (mut repeated, mut removed, mut waits) = (false, 0_u8, false);
     if again.as_ref().is_some_and(|again| again.retries.are_planned()) {
         backend.budget(worker.id(), policy.lane).earn();
     }
@@ -163,6 +165,13 @@ pub async fn exchange(
         again.as_ref().is_some_and(|again| !matches!(again.head.length, Length::None | Length::Exact(0)));
     let progress = (has_body && policy.attempt.is_some()).then(Progress::new);
     loop {
+        // Here, where nothing of the last attempt is left, and not where it is decided: a future has room
+        // for all that lives while it waits.
+        if std::mem::take(&mut waits)
+            && let Some(again) = again.as_deref()
+        {
+            again.retries.pause().await;
+        }
         let (lease, begun) = Seeking::new(worker, backend, policy).lease(&tried)?;
         let endpoint = lease.endpoint().clone();
         message.tell(progress.clone());
@@ -179,8 +188,9 @@ pub async fn exchange(
             Ok((response, tunnel)) => {
                 if let Some(again) = again.as_deref_mut().filter(|again| again.retries.cover(failure)) {
                     tried.push(endpoint.clone());
-                    if Seeking::new(worker, backend, policy).may_send_again(&tried) {
+                    if Seeking::new(worker, backend, policy).may_send_again(&mut tried, &again.retries) {
                         drop((response, tunnel));
+                        waits = true;
                         message = Message::new(backend.speech(), &again.head, again.retries.spend())?;
                         continue;
                     }
@@ -211,9 +221,10 @@ pub async fn exchange(
                 if failed.reused {
                     tried.push(endpoint);
                 }
-                if !Seeking::new(worker, backend, policy).may_send_again(&tried) {
+                if !Seeking::new(worker, backend, policy).may_send_again(&mut tried, &again.retries) {
                     return Err(failed.error);
                 }
+                waits = true;
                 message = Message::new(backend.speech(), &again.head, again.retries.spend())?;
                 continue;
             }
@@ -222,7 +233,17 @@ pub async fn exchange(
         let most = again.as_ref().map_or(policy.attempts, |again| again.retries.endpoints(policy.attempts));
         let enough = tried.len() as u32 >= most || removed > limits::REMOVED_UNDERWAY;
         if enough || !Seeking::new(worker, backend, policy).is_somebody_left(&tried) {
-            return Err(failed.error);
+            // Nothing was sent, and nobody else is there: only a route that wants it tries them again.
+            let Some(again) = again.as_deref_mut().filter(|again| again.retries.cover_all_again(failure))
+            else {
+                return Err(failed.error);
+            };
+            if !Seeking::new(worker, backend, policy).may_send_again(&mut tried, &again.retries) {
+                return Err(failed.error);
+            }
+            waits = true;
+            message = Message::new(backend.speech(), &again.head, again.retries.spend())?;
+            continue;
         }
         backend.metrics().retried(worker.id(), policy.lane);
     }
@@ -288,10 +309,13 @@ impl<'request> Seeking<'request> {
 
     /// Whether there is somebody else and the budget lasts, for a request of which something was sent.
     #[cold]
-    fn may_send_again(&self, tried: &[Arc<Endpoint>]) -> bool {
+    fn may_send_again(&self, tried: &mut Vec<Arc<Endpoint>>, retries: &Retries<'_>) -> bool {
         let metrics = self.backend.metrics();
         if !self.is_somebody_left(tried) {
-            return false;
+            if !retries.may_repeat_endpoints() {
+                return false;
+            }
+            tried.clear();
         }
         let allowed = self.backend.budget(self.worker.id(), self.policy.lane).spend(Instant::now());
         match allowed {

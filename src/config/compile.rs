@@ -53,6 +53,7 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
     Plan {
         listeners: listeners.into_iter().map(|(plan, _)| plan).collect(),
         sections: Vec::new(),
+        streams: Vec::new(),
         admin,
         access_log: match &file.access_log {
             None => AccessLogPlan::default(),

@@ -77,6 +77,7 @@ pub fn from_flags(
             admin: admin_address.map(|address| AdminPlan { address, token_file: None }),
             access_log: AccessLogPlan::Off,
             sections: Vec::new(),
+            streams: Vec::new(),
             backends: specs,
             routes: vec![route],
             trusted_hops: 0,

@@ -70,7 +70,11 @@ pub fn resolve(
     let (protocol, suffix) = match (port.app_protocol.as_deref(), kind, &tls) {
         (Some("kubernetes.io/h2c" | "grpc"), _, None) => (Protocol::H2c, ""),
         (Some("kubernetes.io/h2c" | "grpc"), _, Some(_)) => (Protocol::H2, ""),
-        (Some(secure @ ("kubernetes.io/wss" | "https" | "HTTPS")), _, None) => {
+        (
+            Some(secure @ ("kubernetes.io/wss" | "https" | "HTTPS")),
+            RouteKind::Http | RouteKind::Grpc,
+            None,
+        ) => {
             let message = format!("Service {key} says {secure}, and no BackendTLSPolicy says how");
             return Err(unresolved("UnsupportedProtocol", message));
         }

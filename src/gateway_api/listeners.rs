@@ -2,6 +2,7 @@
 //! with their own listeners and those that ListenerSets add.
 
 mod addresses;
+mod clients;
 mod convert;
 mod validity;
 
@@ -17,6 +18,7 @@ use super::resources::{Key, Resources, seniority};
 use super::selector::Selector;
 use super::status::Condition;
 use super::translate::Settings;
+use crate::plan::ClientVerification;
 
 /// A Gateway that this process serves.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct ServedGateway {
     pub listeners: Vec<Listener>,
     /// ListenerSets that name it.
     pub sets: Vec<ServedSet>,
+    /// The Secret that says who it is for backends, or why it cannot be used; `None` if it names none.
+    pub identity: Option<Result<Key, Condition>>,
 }
 
 /// A ListenerSet of a served Gateway.
@@ -95,6 +99,8 @@ pub struct Listener {
     pub certificates: Vec<CertificateRef>,
     /// Secrets that can be used.
     pub usable_certificates: Vec<Key>,
+    /// Which clients it takes; `None` is all.
+    pub clients: Option<ClientVerification>,
     /// `Conflicted`, if it holds.
     pub conflict: Option<Condition>,
     /// Why it is not accepted, if it is not.
@@ -119,7 +125,7 @@ impl Listener {
     }
 }
 
-/// A Secret as a listener names it.
+/// A Secret, or a ConfigMap, as a listener or a Gateway names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRef {
     /// API group; empty is core.
@@ -177,12 +183,12 @@ pub fn served(resources: &Resources, settings: &Settings, addresses: &mut Addres
     gateways.sort_by_cached_key(|(_, gateway)| seniority(&gateway.metadata));
     addresses.keep(gateways.iter().map(|(key, _)| *key));
     let mut served: Vec<_> =
-        gateways.into_iter().map(|(key, gateway)| serve(resources, settings, key, gateway)).collect();
+        gateways.into_iter().map(|(key, gateway)| serve(resources, key, gateway)).collect();
     addresses.assign(&mut served);
     served
 }
 
-fn serve(resources: &Resources, settings: &Settings, key: &Key, gateway: &Arc<Gateway>) -> ServedGateway {
+fn serve(resources: &Resources, key: &Key, gateway: &Arc<Gateway>) -> ServedGateway {
     let mut listeners: Vec<_> =
         gateway.spec.listeners.iter().map(|raw| convert::of_gateway(raw, key)).collect();
     let allowed = convert::allowed_sets(gateway);
@@ -209,12 +215,14 @@ fn serve(resources: &Resources, settings: &Settings, key: &Key, gateway: &Arc<Ga
     for set in sets.iter().filter(|set| set.allowed) {
         listeners.extend(set.object.spec.listeners.iter().map(|raw| convert::of_set(raw, &set.key)));
     }
-    validity::judge(resources, settings, &mut listeners);
+    validity::judge(resources, &mut listeners);
+    clients::judge(resources, key, gateway, &mut listeners);
     ServedGateway {
         key: key.clone(),
         object: gateway.clone(),
         address: Err(AddressProblem::NotAssigned),
         listeners,
         sets,
+        identity: clients::identity(resources, key, gateway),
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::Method;
 
 pub(super) use self::convert::duration;
-pub use self::policy::{MirrorPolicy, MirrorPolicySpec};
+pub use self::policy::{MirrorPolicy, MirrorPolicySpec, SampleBy, SampleType};
 use super::GROUP;
 use super::resources::{Key, Resources};
 

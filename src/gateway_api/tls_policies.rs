@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use gateway_api::backendtlspolicies::{BackendTlsPolicy, BackendTlsPolicyTargetRefs};
+use gateway_api::backendtlspolicies::{
+    BackendTlsPolicy, BackendTlsPolicyTargetRefs, BackendTlsPolicyValidationSubjectAltNames,
+    BackendTlsPolicyValidationSubjectAltNamesType as NameType,
+};
 use k8s_openapi::api::core::v1::ServicePort;
 
 use super::listeners::ServedGateway;
@@ -13,7 +16,7 @@ use super::model;
 use super::refs::for_each_backend;
 use super::resources::{Key, Resources, seniority};
 use super::status::{Condition, PolicyStatus};
-use crate::plan::BackendTls;
+use crate::plan::{BackendTls, SubjectName};
 use crate::tls::{PemSource, roots};
 
 /// What is wrong with a policy: the conditions `Accepted` and `ResolvedRefs`.
@@ -67,16 +70,23 @@ fn read(resources: &Resources, key: &Key, policy: &BackendTlsPolicy) -> Result<B
     let invalid = |message: &str| {
         Box::new(Wrong { accepted: Condition::no("Accepted", "Invalid", message), resolved: None })
     };
-    if validation.subject_alt_names.iter().flatten().next().is_some() {
-        return Err(invalid("subjectAltNames are not supported"));
-    }
+    let subject_names: Option<Vec<_>> = validation.subject_alt_names.iter().flatten().map(name).collect();
+    let subject_names = subject_names.ok_or_else(|| invalid("one of subjectAltNames has no name"))?;
     let references: Vec<_> = validation.ca_certificate_refs.iter().flatten().collect();
     let ca = match (references.as_slice(), validation.well_known_ca_certificates.as_deref()) {
         ([], Some("System")) => None,
         ([], _) => return Err(invalid("it names no roots that are known here")),
         (references, _) => Some(authorities(resources, key, references)?),
     };
-    Ok(BackendTls { ca, server_name: Some(validation.hostname.as_str().into()), certificate: None })
+    let server_name = Some(validation.hostname.as_str().into());
+    Ok(BackendTls { ca, server_name, certificate: None, subject_names })
+}
+
+fn name(raw: &BackendTlsPolicyValidationSubjectAltNames) -> Option<SubjectName> {
+    match raw.r#type {
+        NameType::Hostname => raw.hostname.clone().map(SubjectName::Dns),
+        NameType::Uri => raw.uri.clone().map(SubjectName::Uri),
+    }
 }
 
 /// The roots that are named, one after the other; those that cannot be used are left out if one can.

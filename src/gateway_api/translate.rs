@@ -3,23 +3,22 @@
 mod mirrors;
 mod report;
 mod rules;
+mod sockets;
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub(super) use self::sockets::secret_text;
+use self::sockets::{certificate, section, sockets};
 use super::backends::{Routing, resolve};
-use super::listeners::{Addresses, Listener, Owner, ServedGateway, Speaks, served};
-use super::model::{self, Reference, Route, RouteKind};
+use super::listeners::{Addresses, ServedGateway, served};
+use super::model::{self, Reference, Route, RouteKind, Rule};
 use super::parents::{Attachment, ListenerIndex, attach};
 use super::refs::for_each_backend;
 use super::resources::{Key, Resources};
 use super::status::{Condition, RouteStatus, Statuses};
 use super::{CONTROLLER, matches};
-use crate::config;
-use crate::discovery::source::EndpointAddress;
-use crate::plan::{BackendSpec, ListenerPlan, ListenerTls, Plan, RoutePlan, SectionPlan};
-use crate::tls::{CertificatePlan, PemSource};
+use crate::plan::{BackendSpec, ListenerPlan, Plan, RouteAction, RoutePlan, SectionPlan, StreamPlan};
 
 /// What is served, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,16 +44,6 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// Why listeners that speak so cannot be served, if so.
-    pub fn cannot_speak(&self, speaks: Speaks) -> Option<&'static str> {
-        match speaks {
-            Speaks::Http | Speaks::Https | Speaks::Unsupported => None,
-            Speaks::TlsTerminate | Speaks::TlsPassthrough => Some("TLS without HTTP in it is not served"),
-        }
-    }
-}
-
 /// What resources come to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Translation {
@@ -66,6 +55,8 @@ pub struct Translation {
     pub backends: Vec<BackendSpec>,
     /// Rules of routes, the oldest route first.
     pub routes: Vec<RoutePlan>,
+    /// Rules of TLS routes, the oldest route first.
+    pub streams: Vec<StreamPlan>,
     /// What became of every object.
     pub statuses: Statuses,
 }
@@ -81,6 +72,7 @@ impl Translation {
             backend.policy.zone.clone_from(&base.zone);
         }
         plan.routes.clone_from(&self.routes);
+        plan.streams.clone_from(&self.streams);
         plan
     }
 }
@@ -88,7 +80,14 @@ impl Translation {
 /// Translates `resources`; `addresses` remembers which Gateway has which.
 pub fn translate(resources: &Resources, settings: &Settings, addresses: &mut Addresses) -> Translation {
     let mut gateways = served(resources, settings, addresses);
-    let mut work = Work { resources, settings, backends: BTreeMap::new(), names: HashSet::new() };
+    let mut work = Work {
+        resources,
+        settings,
+        backends: BTreeMap::new(),
+        names: HashSet::new(),
+        routes: Vec::new(),
+        streams: Vec::new(),
+    };
     let mut translation = Translation::default();
     for route in model::routes(resources) {
         let attachments: Vec<_> = route
@@ -107,8 +106,7 @@ pub fn translate(resources: &Resources, settings: &Settings, addresses: &mut Add
                 listener.attached += 1;
             }
         }
-        let (routes, conditions) = work.route(&route, &gateways, &listeners);
-        translation.routes.extend(routes);
+        let conditions = work.route(&route, &gateways, &listeners);
         let parents = attachments.into_iter().map(|(parent, attachment)| {
             let mut states = vec![attachment.accepted];
             conditions.apply(&mut states);
@@ -117,6 +115,7 @@ pub fn translate(resources: &Resources, settings: &Settings, addresses: &mut Add
         let status = RouteStatus { generation: route.generation, parents: parents.collect() };
         translation.statuses.routes.insert((route.kind, route.key.clone()), status);
     }
+    (translation.routes, translation.streams) = (work.routes, work.streams);
     translation.backends = work.backends.into_values().collect();
     (translation.listeners, translation.sections) = sockets(resources, &gateways);
     report::report(resources, settings, &gateways, &mut translation.statuses);
@@ -166,6 +165,8 @@ struct Work<'a> {
     settings: &'a Settings,
     backends: BTreeMap<Arc<str>, BackendSpec>,
     names: HashSet<Arc<str>>,
+    routes: Vec<RoutePlan>,
+    streams: Vec<StreamPlan>,
 }
 
 impl Work<'_> {
@@ -174,7 +175,7 @@ impl Work<'_> {
         route: &Route,
         gateways: &[ServedGateway],
         listeners: &[ListenerIndex],
-    ) -> (Vec<RoutePlan>, RouteConditions) {
+    ) -> RouteConditions {
         let mut resolved: BTreeMap<&Reference, Result<BackendSpec, Condition>> = BTreeMap::new();
         for_each_backend(route, |reference, _| {
             resolved.entry(reference).or_insert_with(|| {
@@ -187,35 +188,73 @@ impl Work<'_> {
             impossible: Vec::new(),
             rules: route.rules.len(),
         };
-        let sections: Vec<Arc<str>> = listeners
-            .iter()
-            .filter_map(|(gateway, listener)| {
-                let gateway = gateways.get(*gateway)?;
-                Some(section(gateway, gateway.listeners.get(*listener)?))
-            })
-            .collect();
-        let hosts: Vec<_> = route.hostnames.iter().map(|host| matches::host(host)).collect();
-        let names: BTreeMap<_, _> = resolved
-            .iter()
-            .filter_map(|(reference, found)| Some((*reference, found.as_ref().ok()?.name.clone())))
-            .collect();
-        let mut plans = Vec::new();
+        // Gateways that are known to backends by different certificates reach different backends.
+        let mut groups: BTreeMap<Option<&Key>, Vec<Arc<str>>> = BTreeMap::new();
+        for (gateway, listener) in listeners {
+            let Some(gateway) = gateways.get(*gateway) else { continue };
+            let Some(listener) = gateway.listeners.get(*listener) else { continue };
+            let identity = gateway.identity.as_ref().and_then(|identity| identity.as_ref().ok());
+            groups.entry(identity).or_default().push(section(gateway, listener));
+        }
+        let names: Vec<_> = (0..route.rules.len()).map(|position| self.name(route, position)).collect();
         for (position, rule) in route.rules.iter().enumerate() {
-            let name = self.name(route, position);
-            let mut plan = rules::rule(self.resources, route, rule, name, &names);
-            conditions
-                .impossible
-                .extend(plan.impossible.map(|problem| format!("rule {}: {problem}", position + 1)));
-            plan.route.listeners = Some(sections.clone());
-            plan.route.hosts.clone_from(&hosts);
-            plans.push(plan.route);
+            let problem = rules::problem(rule).map(|problem| format!("rule {}: {problem}", position + 1));
+            conditions.impossible.extend(problem);
         }
-        // TLS that goes through, or ends here, has no requests to route.
-        if sections.is_empty() || route.kind == RouteKind::Tls {
-            return (Vec::new(), conditions);
+        let several = groups.len() > 1;
+        for (identity, sections) in groups {
+            let specs: BTreeMap<&Reference, BackendSpec> = resolved
+                .iter()
+                .filter_map(|(reference, found)| {
+                    Some((*reference, self.identified(found.as_ref().ok()?, identity)))
+                })
+                .collect();
+            for (name, rule) in names.iter().zip(&route.rules) {
+                let name = match identity.filter(|_| several) {
+                    Some(identity) => format!("{name}@{identity}").into(),
+                    None => name.clone(),
+                };
+                self.rule(route, rule, name, &sections, &specs);
+            }
+            self.backends.extend(specs.into_values().map(|spec| (spec.name.clone(), spec)));
         }
-        self.backends.extend(resolved.into_values().flatten().map(|spec| (spec.name.clone(), spec)));
-        (plans, conditions)
+        conditions
+    }
+
+    /// Plans one rule for the listeners called `sections`.
+    fn rule(
+        &mut self,
+        route: &Route,
+        rule: &Rule,
+        name: Arc<str>,
+        sections: &[Arc<str>],
+        specs: &BTreeMap<&Reference, BackendSpec>,
+    ) {
+        let names = specs.iter().map(|(reference, spec)| (*reference, spec.name.clone())).collect();
+        let plan = rules::rule(self.resources, route, rule, name, &names);
+        let hosts: Vec<_> = route.hostnames.iter().map(|host| matches::host(host)).collect();
+        let sections = sections.to_vec();
+        match (route.kind, plan.action) {
+            (RouteKind::Tls, RouteAction::Forward(backends)) => {
+                self.streams.push(StreamPlan { name: plan.name, sections, hosts, backends });
+            }
+            (_, action) => {
+                self.routes.push(RoutePlan { listeners: Some(sections), hosts, action, ..plan });
+            }
+        }
+    }
+
+    /// A backend as the Gateway with `identity` reaches it: the name says so where it matters.
+    fn identified(&self, spec: &BackendSpec, identity: Option<&Key>) -> BackendSpec {
+        let mut spec = spec.clone();
+        let certificate = identity.and_then(|key| certificate(self.resources, key));
+        if let (Some(identity), Some(tls), Some(certificate)) =
+            (identity, &mut spec.transport.tls, certificate)
+        {
+            tls.certificate = Some(certificate);
+            spec.name = format!("{}@{identity}", spec.name).into();
+        }
+        spec
     }
 
     /// `namespace/name/rule-<n>`; routes of different kinds may have the same name.
@@ -227,72 +266,5 @@ impl Work<'_> {
         };
         self.names.insert(name.clone());
         name
-    }
-}
-
-/// The name of a listener's part of a socket.
-fn section(gateway: &ServedGateway, listener: &Listener) -> Arc<str> {
-    match &listener.owner {
-        Owner::Gateway => format!("{}/{}", gateway.key, listener.name).into(),
-        Owner::Set(set) => format!("{}/{set}/{}", gateway.key, listener.name).into(),
-    }
-}
-
-fn socket(gateway: &ServedGateway, port: u16) -> Arc<str> {
-    format!("{}:{port}", gateway.key).into()
-}
-
-/// Sockets of all Gateways that have an address, and their parts.
-fn sockets(resources: &Resources, gateways: &[ServedGateway]) -> (Vec<ListenerPlan>, Vec<SectionPlan>) {
-    let mut sockets: BTreeMap<Arc<str>, ListenerPlan> = BTreeMap::new();
-    let mut sections = Vec::new();
-    for gateway in gateways {
-        let Ok(address) = gateway.address else { continue };
-        for listener in gateway.listeners.iter().filter(|listener| listener.is_programmed()) {
-            let name = socket(gateway, listener.port);
-            sections.push(SectionPlan {
-                name: section(gateway, listener),
-                listener: name.clone(),
-                host: listener.hostname.as_deref().map(matches::host),
-            });
-            let plan = sockets.entry(name.clone()).or_insert_with(|| {
-                let plan =
-                    config::new_listener(EndpointAddress::Tcp(SocketAddr::new(address, listener.port)));
-                ListenerPlan { name, ..plan }
-            });
-            if listener.speaks == Speaks::Https {
-                let tls = plan.tls.get_or_insert_with(|| ListenerTls {
-                    certificates: Vec::new(),
-                    client: None,
-                    tls13_only: false,
-                });
-                for certificate in certificates(resources, listener) {
-                    if !tls.certificates.contains(&certificate) {
-                        tls.certificates.push(certificate);
-                    }
-                }
-            }
-        }
-    }
-    (sockets.into_values().collect(), sections)
-}
-
-fn certificates(resources: &Resources, listener: &Listener) -> Vec<CertificatePlan> {
-    let pem = |key: &Key, name| secret_text(resources, key, name).map(|text| PemSource::Text(text.into()));
-    listener
-        .usable_certificates
-        .iter()
-        .filter_map(|key| Some(CertificatePlan { cert: pem(key, "tls.crt")?, key: pem(key, "tls.key")? }))
-        .collect()
-}
-
-/// The text of one entry of a Secret.
-pub(super) fn secret_text(resources: &Resources, key: &Key, name: &str) -> Option<String> {
-    let secret = resources.secrets.get(key)?;
-    let data = secret.data.as_ref().and_then(|data| data.get(name));
-    let text = secret.string_data.as_ref().and_then(|data| data.get(name));
-    match (data, text) {
-        (Some(data), _) => String::from_utf8(data.0.clone()).ok(),
-        (None, text) => text.cloned(),
     }
 }

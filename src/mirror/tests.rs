@@ -39,6 +39,7 @@ pub(crate) fn plan_of(backend: BackendSpec) -> Plan {
     Plan {
         listeners: Vec::new(),
         sections: Vec::new(),
+        streams: Vec::new(),
         admin: None,
         access_log: AccessLogPlan::Off,
         routes: vec![RoutePlan {

@@ -52,6 +52,18 @@ pub struct BackendTls {
     pub server_name: Option<Arc<str>>,
     /// What we show when we are asked who we are.
     pub certificate: Option<CertificatePlan>,
+    /// Names one of which its certificate must have, instead of `server_name`, which then is only asked
+    /// for; empty verifies `server_name`.
+    pub subject_names: Vec<SubjectName>,
+}
+
+/// A name in a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubjectName {
+    /// A DNS name; one in the certificate may be a wildcard.
+    Dns(String),
+    /// A URI, such as a SPIFFE id.
+    Uri(String),
 }
 
 impl BackendTls {

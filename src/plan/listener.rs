@@ -44,6 +44,8 @@ pub struct ClientVerification {
     pub ca: PemSource,
     /// Clients without a certificate are refused; one that is not valid always is.
     pub required: bool,
+    /// A client is never refused: one whose certificate is not valid is as one without.
+    pub fallback: bool,
 }
 
 /// A part of a listener, for the hosts that it takes. The most specific one takes a request, and only
@@ -56,6 +58,20 @@ pub struct SectionPlan {
     pub listener: Arc<str>,
     /// The hosts that it takes; `None` is any.
     pub host: Option<HostPattern>,
+    /// What is inside.
+    pub mode: SectionMode,
+}
+
+/// What a part of a listener does with a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SectionMode {
+    /// It speaks HTTP, under TLS if the listener does.
+    #[default]
+    Http,
+    /// TLS ends here, and what is inside goes on as bytes.
+    Terminate,
+    /// TLS goes on as it is.
+    Passthrough,
 }
 
 /// What is taken of clients, on all listeners.

@@ -147,6 +147,10 @@ pub struct RetryPlan {
     pub per_try_timeout: Option<Duration>,
     /// Bytes of a body that are kept to be sent again; a request with a longer one is sent once.
     pub max_body: usize,
+    /// Least time between one attempt and the next.
+    pub backoff: Option<Duration>,
+    /// When every endpoint was asked, they are asked again. Otherwise none is sent a request twice.
+    pub same_endpoint: bool,
 }
 
 /// Ways in which an exchange fails.

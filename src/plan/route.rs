@@ -36,6 +36,19 @@ pub struct RoutePlan {
     pub mirrors: Vec<MirrorPlan>,
 }
 
+/// Names in TLS → backends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamPlan {
+    /// Its name, unique among all routes.
+    pub name: Arc<str>,
+    /// Names of the parts of listeners that it serves.
+    pub sections: Vec<Arc<str>>,
+    /// Names that clients ask for.
+    pub hosts: Vec<HostPattern>,
+    /// Who takes its connections, by weight.
+    pub backends: Vec<WeightedBackend>,
+}
+
 /// What happens to a request that matches a route.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RouteAction {

@@ -21,7 +21,7 @@ use super::proxy_protocol;
 use super::record;
 use super::request::handle;
 use super::sanitize::ClientInfo;
-use super::tls::identity;
+use super::tls_route::{self, Routed};
 use crate::limits;
 use crate::mirror::copy::Copy;
 use crate::plan::ClientLimits;
@@ -40,6 +40,8 @@ pub struct Context {
     listener: Arc<Listener>,
     client: ClientInfo,
     addresses: Addresses,
+    /// The name that the client asked for in TLS.
+    tls_name: Option<Box<str>>,
     state: Arc<ConnectionState>,
     /// Weak, for copies keep the context for longer than there is a connection.
     place: Weak<Place>,
@@ -60,7 +62,8 @@ impl Context {
         (client, addresses): (ClientInfo, Addresses),
         state: Arc<ConnectionState>,
     ) -> Arc<Self> {
-        Arc::new(Self { gateway, worker, listener, client, addresses, state, place: Weak::new() })
+        let (tls_name, place) = (None, Weak::new());
+        Arc::new(Self { gateway, worker, listener, client, addresses, tls_name, state, place })
     }
 
     /// What all workers share.
@@ -86,6 +89,11 @@ impl Context {
     /// Both ends, by their sockets or by the PROXY protocol.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// The name that the client asked for in TLS.
+    pub fn tls_name(&self) -> Option<&str> {
+        self.tls_name.as_deref()
     }
 
     /// 128 random bits for the id of a request that came without one.
@@ -146,6 +154,8 @@ struct Opened {
     client: ClientInfo,
     /// What the client chose by ALPN. `None` without TLS: then the first bytes tell.
     protocol: Option<Protocol>,
+    /// The name that it asked for in TLS.
+    tls_name: Option<Box<str>>,
     /// Its place among the connections of its address, if those are bounded.
     slot: Option<AddressSlot>,
 }
@@ -159,10 +169,8 @@ async fn serve(
     counted: Counted,
 ) {
     let destination = local_address(&stream);
-    let Some(Opened { stream, peer, client, protocol, slot }) = open(&gateway, stream, peer, &listener).await
-    else {
-        return;
-    };
+    let Some(opened) = open(&gateway, &worker, stream, peer, &listener).await else { return };
+    let Opened { stream, peer, client, protocol, tls_name, slot } = opened;
     let Some(registration) = worker.deadlines().register() else { return };
     let refusals = gateway.refusals().clone();
     let mut framed = Framed::new(stream, registration, refusals, listener.strict_framing);
@@ -188,6 +196,7 @@ async fn serve(
         worker,
         listener,
         addresses,
+        tls_name,
         state,
         place: Arc::downgrade(&place),
     });
@@ -198,9 +207,11 @@ async fn serve(
     drop(place);
 }
 
-/// Reads what proxies in front say, and ends TLS, as the listener wants it.
+/// Reads what proxies in front say, and ends TLS, as the listener wants it. `None` when nothing is left
+/// to be served.
 async fn open(
     gateway: &Gateway,
+    worker: &Arc<Worker>,
     mut stream: Stream,
     mut peer: SocketAddr,
     listener: &Listener,
@@ -227,8 +238,14 @@ async fn open(
             slot => slot,
         },
     };
+    // Boxed: few connections are routed so, and all would have room for it.
+    let stream = match Box::pin(tls_route::route(gateway, worker, listener, stream, peer)).await {
+        Routed::Http(stream) => stream,
+        Routed::Over => return None,
+    };
     let Some(terminator) = &listener.tls else {
-        return Some(Opened { stream, peer, client: ClientInfo::new(peer, false), protocol: None, slot });
+        let client = ClientInfo::new(peer, false);
+        return Some(Opened { stream, peer, client, protocol: None, tls_name: None, slot });
     };
     let metrics = &gateway.metrics().gateway;
     let stream = match terminator.accept(stream).await {
@@ -246,13 +263,14 @@ async fn open(
         // RFC 9113, 3.2: over TLS there is no HTTP/2 without ALPN.
         _ => Protocol::Http1,
     };
-    let certificate = session.peer_certificates().and_then(|chain| chain.first());
-    let client = ClientInfo::new(peer, true).identified(certificate.and_then(identity));
+    let tls_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
+    let client = ClientInfo::new(peer, true).identified(terminator.identity(session));
     Some(Opened {
         stream: Stream::Tls(Box::new(stream.into())),
         peer,
         client,
         protocol: Some(protocol),
+        tls_name,
         slot,
     })
 }

@@ -27,6 +27,8 @@ pub enum Refusal {
     MethodNotAllowed,
     /// No route takes it.
     NoRoute,
+    /// Its connection was begun for another host (RFC 9110, 15.5.20).
+    Misdirected,
     /// The route has no backend that takes traffic.
     NoBackend,
     /// The route takes no more requests now; after this time it does.
@@ -79,6 +81,9 @@ impl Refusal {
                 "connect_refused",
                 "method not allowed",
             ),
+            Self::Misdirected => {
+                (StatusCode::MISDIRECTED_REQUEST, Flag::NoRoute, "misdirected_request", "misdirected request")
+            }
             Self::NoRoute => (StatusCode::NOT_FOUND, Flag::NoRoute, "route_not_found", "no route"),
             Self::NoBackend => (
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -173,6 +178,7 @@ impl Refusal {
             Self::Malformed(_) => Some(Counted::Target),
             Self::MethodNotAllowed => Some(Counted::Method),
             Self::NoRoute => Some(Counted::NoRoute),
+            Self::Misdirected => Some(Counted::Misdirected),
             Self::NoBackend => Some(Counted::NoBackend),
             Self::Exchange(ExchangeError::NoEndpoints) => Some(Counted::NoEndpoints),
             Self::TooMany(_) => Some(Counted::Rate),

@@ -113,6 +113,11 @@ where
         return Err(Refusal::MethodNotAllowed);
     }
 
+    if let Some(name) = context.tls_name()
+        && table.is_misdirected(context.listener().id, name, host(&target))
+    {
+        return Err(Refusal::Misdirected);
+    }
     let view = view(context, &table, &parts, &target).ok_or(Refusal::NoRoute)?;
     let (route, prefix) =
         table.find(&view).map(|(route, prefix)| (route.clone(), prefix)).ok_or(Refusal::NoRoute)?;
@@ -238,6 +243,10 @@ fn length(parts: &request::Parts, incoming: &impl Body) -> Length {
     }
 }
 
+fn host(target: &Target) -> &str {
+    target.authority.as_ref().map_or("", Authority::host)
+}
+
 /// `None` when no part of the listener takes requests for that host.
 fn view<'request>(
     context: &Context,
@@ -245,7 +254,7 @@ fn view<'request>(
     parts: &'request request::Parts,
     target: &'request Target,
 ) -> Option<RequestView<'request>> {
-    let host = target.authority.as_ref().map_or("", Authority::host);
+    let host = host(target);
     Some(RequestView {
         listener: table.section(context.listener().id, host)?.0,
         host,

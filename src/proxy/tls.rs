@@ -7,13 +7,19 @@
 
 mod certificates;
 mod identity;
+mod lenient;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig, WebPkiClientVerifier};
+use http::HeaderValue;
+use rustls::pki_types::UnixTime;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    NoServerSessionStorage, ProducesTickets, ServerConfig, ServerConnection, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -25,7 +31,7 @@ use crate::tls::x509::Facts;
 use crate::tls::{self, MaterialError, PemSource};
 use crate::upstream::stream::Stream;
 
-pub use identity::identity;
+use self::identity::identity;
 
 /// What clients speak by ALPN, in the order of our preference.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -40,6 +46,11 @@ pub struct Terminator {
 /// What is served at present.
 struct Loaded {
     config: Arc<ServerConfig>,
+    /// For what is not HTTP inside: nothing is agreed upon by ALPN, and clients are not asked who they
+    /// are.
+    bytes: Arc<ServerConfig>,
+    /// Knows valid clients where all are let in.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
     /// One for each certificate of the plan.
     keys: Vec<Arc<CertifiedKey>>,
     client_roots: Option<Vec<u8>>,
@@ -78,8 +89,7 @@ impl Terminator {
         match maker {
             Ok(maker) if errors.is_empty() => {
                 let tickets = Tickets { roots: client_roots.clone(), maker };
-                let config = server_config(plan, &keys, &tickets.maker).map_err(|error| vec![error])?;
-                let loaded = Loaded { config, keys, client_roots };
+                let loaded = load(plan, keys, client_roots, &tickets.maker).map_err(|error| vec![error])?;
                 Ok(Self {
                     plan: plan.clone(),
                     tickets: Mutex::new(tickets),
@@ -100,6 +110,26 @@ impl Terminator {
         tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(stream))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The same for bytes that are not HTTP.
+    ///
+    /// # Errors
+    /// `TimedOut`, or what the client or the stream did wrong.
+    pub async fn accept_bytes(&self, stream: Stream) -> io::Result<TlsStream<Stream>> {
+        let acceptor = TlsAcceptor::from(self.current.load().bytes.clone());
+        tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(stream))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Who the client of `session` is, as backends are told; `None` if that is not known.
+    pub fn identity(&self, session: &ServerConnection) -> Option<HeaderValue> {
+        let (certificate, rest) = session.peer_certificates()?.split_first()?;
+        if let Some(verifier) = &self.current.load().clients {
+            verifier.verify_client_cert(certificate, rest, UnixTime::now()).ok()?;
+        }
+        identity(certificate)
     }
 
     /// The files that it is made of.
@@ -136,8 +166,8 @@ impl Terminator {
         if same_keys && client_roots == current.client_roots {
             return errors;
         }
-        match self.rebuilt(&keys, &client_roots) {
-            Ok(config) => self.current.store(Arc::new(Loaded { config, keys, client_roots })),
+        match self.rebuilt(keys, client_roots) {
+            Ok(loaded) => self.current.store(Arc::new(loaded)),
             Err(error) => errors.push(error),
         }
         errors
@@ -157,18 +187,41 @@ impl Terminator {
 
     fn rebuilt(
         &self,
-        keys: &[Arc<CertifiedKey>],
-        client_roots: &Option<Vec<u8>>,
-    ) -> Result<Arc<ServerConfig>, MaterialError> {
+        keys: Vec<Arc<CertifiedKey>>,
+        client_roots: Option<Vec<u8>>,
+    ) -> Result<Loaded, MaterialError> {
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        let maker = match tickets.roots == *client_roots {
+        let maker = match tickets.roots == client_roots {
             true => tickets.maker.clone(),
             false => new_tickets().map_err(internal)?,
         };
-        let config = server_config(&self.plan, keys, &maker)?;
-        *tickets = Tickets { roots: client_roots.clone(), maker };
-        Ok(config)
+        let loaded = load(&self.plan, keys, client_roots.clone(), &maker)?;
+        *tickets = Tickets { roots: client_roots, maker };
+        Ok(loaded)
     }
+}
+
+fn load(
+    plan: &ListenerTls,
+    keys: Vec<Arc<CertifiedKey>>,
+    client_roots: Option<Vec<u8>>,
+    tickets: &Arc<dyn ProducesTickets>,
+) -> Result<Loaded, MaterialError> {
+    let config = server_config(plan, &keys, tickets)?;
+    let anonymous = ListenerTls { client: None, ..plan.clone() };
+    let mut bytes =
+        Arc::unwrap_or_clone(server_config(&anonymous, &keys, &new_tickets().map_err(internal)?)?);
+    bytes.alpn_protocols.clear();
+    let lenient = plan.client.as_ref().filter(|client| client.fallback);
+    let clients = lenient.map(verifier).transpose()?;
+    Ok(Loaded { config, bytes: Arc::new(bytes), clients, keys, client_roots })
+}
+
+fn verifier(client: &ClientVerification) -> Result<Arc<dyn ClientCertVerifier>, MaterialError> {
+    let roots = Arc::new(tls::roots(&client.ca)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, tls::provider().clone());
+    let verifier = if client.required { verifier } else { verifier.allow_unauthenticated() };
+    verifier.build().map_err(|error| client.ca.wrong(error.to_string()))
 }
 
 fn server_config(
@@ -185,12 +238,10 @@ fn server_config(
         .map_err(internal)?;
     let builder = match &plan.client {
         None => builder.with_no_client_auth(),
-        Some(ClientVerification { ca, required }) => {
-            let roots = Arc::new(tls::roots(ca)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, tls::provider().clone());
-            let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
-            builder.with_client_cert_verifier(verifier.build().map_err(|error| ca.wrong(error.to_string()))?)
+        Some(client) if client.fallback => {
+            builder.with_client_cert_verifier(Arc::new(lenient::Lenient(verifier(client)?)))
         }
+        Some(client) => builder.with_client_cert_verifier(verifier(client)?),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(keys)));
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();

@@ -6,7 +6,7 @@
 //! understands. From then on the two connections are one, byte for byte, and neither side is read
 //! faster than the other takes it. Called by [`super::request`].
 
-mod patient;
+pub(super) mod patient;
 pub mod websocket;
 
 use std::sync::Arc;

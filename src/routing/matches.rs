@@ -19,6 +19,16 @@ pub enum HostPattern {
     Suffix(String),
 }
 
+impl HostPattern {
+    /// Whether `host`, in lower case, is one of its hosts.
+    pub fn takes(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == host,
+            Self::Suffix(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+        }
+    }
+}
+
 /// Conditions that must all hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouteMatch {

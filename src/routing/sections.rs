@@ -36,11 +36,7 @@ impl Sections {
             return Some(listener);
         }
         let Some(parts) = self.0.get(&listener.0) else { return Some(listener) };
-        let takes = |pattern: &Option<HostPattern>| match pattern {
-            None => true,
-            Some(HostPattern::Exact(exact)) => exact == host,
-            Some(HostPattern::Suffix(suffix)) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
-        };
+        let takes = |pattern: &Option<HostPattern>| pattern.as_ref().is_none_or(|one| one.takes(host));
         parts.iter().find(|(pattern, _)| takes(pattern)).map(|(_, section)| *section)
     }
 }
@@ -51,17 +47,23 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::plan::SectionMode;
 
     #[test]
     fn the_most_specific_part_takes_a_host() {
         let suffix = |text: &str| Some(HostPattern::Suffix(text.to_owned()));
-        let part = |name: &str, host| SectionPlan { name: name.into(), listener: "0".into(), host };
+        let part = |name: &str, host| SectionPlan {
+            name: name.into(),
+            listener: "0".into(),
+            host,
+            mode: SectionMode::Http,
+        };
         let plans = [
             part("1", None),
             part("2", suffix(".example.com")),
             part("3", suffix(".foo.example.com")),
             part("4", Some(HostPattern::Exact("abc.foo.example.com".to_owned()))),
-            SectionPlan { name: "6".into(), listener: "5".into(), host: suffix(".a") },
+            SectionPlan { listener: "5".into(), ..part("6", suffix(".a")) },
         ];
         let sections = Sections::build(&plans, |name: &Arc<str>| ListenerId(name.parse().unwrap()));
         let find = |listener, host| sections.find(ListenerId(listener), host).map(|found| found.0);

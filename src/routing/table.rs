@@ -4,12 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::filter::{Filters, Redirect};
-use super::index::{Found, RequestView, RouteIndex, Rule};
+use super::index::{RequestView, RouteIndex, Rule};
 use super::sections::Sections;
+use super::streams::{Found, StreamRoute, Streams};
 use crate::mirror::Mirror;
 use crate::mirror::budget::Budget;
 use crate::mirror::loop_guard::LoopGuard;
-use crate::plan::{BackendSpec, ClientLimits, MirrorPlan, Plan, RetryPlan, RouteAction, RoutePlan, Timeouts};
+use crate::plan::{
+    BackendSpec, ClientLimits, MirrorPlan, Plan, RetryPlan, RouteAction, RoutePlan, SectionMode, StreamPlan,
+    Timeouts,
+};
 use crate::proxy::rate::RateLimiter;
 use crate::proxy::sanitize::{TrustSettings, Via};
 use crate::shard::Lane;
@@ -21,6 +25,7 @@ pub struct RoutingTable {
     routes: Vec<Arc<Route>>,
     index: RouteIndex,
     sections: Sections,
+    streams: Streams,
     trust: TrustSettings,
     limits: ClientLimits,
     guard: LoopGuard,
@@ -97,13 +102,33 @@ pub struct ListenerId(pub usize);
 impl RoutingTable {
     /// The route that takes a request, and how long the prefix is that matched.
     pub fn find(&self, request: &RequestView<'_>) -> Option<(&Arc<Route>, usize)> {
-        let Found { rule, prefix } = self.index.find(request)?;
+        let super::index::Found { rule, prefix } = self.index.find(request)?;
         self.routes.get(rule).map(|route| (route, prefix))
     }
 
     /// The part of `listener` that takes requests for `host`; `None` when none does.
     pub fn section(&self, listener: ListenerId, host: &str) -> Option<ListenerId> {
         self.sections.find(listener, host)
+    }
+
+    /// Whether a request for `host` came on a connection that asked for a `name` of another part of
+    /// `listener`: what the client was promised by its TLS is not what it asks for now (RFC 9110, 7.4).
+    pub fn is_misdirected(&self, listener: ListenerId, name: &str, host: &str) -> bool {
+        // Without parts every name leads to the listener itself.
+        name != host && self.sections.find(listener, name) != self.sections.find(listener, host)
+    }
+
+    /// Whether connections to `listener` are told apart by name before anybody ends their TLS.
+    pub fn splits(&self, listener: ListenerId) -> bool {
+        self.streams.split(listener)
+    }
+
+    /// What happens to TLS for `name`, with the route that takes it; `None` when HTTP is inside.
+    pub fn stream(&self, listener: ListenerId, name: &str) -> Option<(SectionMode, Option<&StreamRoute>)> {
+        match self.sections.find(listener, name) {
+            Some(part) => self.streams.find(part, name),
+            None => Some((SectionMode::Passthrough, None)),
+        }
     }
 
     /// All routes, in order.
@@ -129,6 +154,8 @@ impl RoutingTable {
     /// Calls `visit` with every backend that a route refers to and what for: the one walk over
     /// references.
     pub fn for_each_backend(&self, mut visit: impl FnMut(&BackendRef, Lane)) {
+        let choices = self.streams.routes().iter().flat_map(|route| &route.backends.choices);
+        choices.filter_map(|choice| choice.backend.as_ref()).for_each(|one| visit(one, Lane::Primary));
         for route in &self.routes {
             if let Action::Forward(backends) = &route.action {
                 for choice in &backends.choices {
@@ -142,6 +169,11 @@ impl RoutingTable {
 }
 
 impl Backends {
+    fn new(choices: Vec<Choice>) -> Self {
+        let total = choices.iter().map(|choice| u64::from(choice.weight)).sum();
+        Self { choices, total }
+    }
+
     /// The backend that `draw`, uniform over 64 bits, falls on. `None` when none has a weight.
     pub fn pick(&self, draw: u64) -> Option<&Choice> {
         if let [only] = self.choices.as_slice() {
@@ -201,6 +233,11 @@ impl Builder {
         RoutingTable {
             index: RouteIndex::build(&rules),
             sections: Sections::build(&plan.sections, |name| self.listener(name)),
+            streams: Streams::build(
+                &plan.sections,
+                plan.streams.iter().map(|stream| self.stream(stream, &specs)),
+                |name| self.listener(name),
+            ),
             routes: plan
                 .routes
                 .iter()
@@ -212,6 +249,28 @@ impl Builder {
             },
             limits: plan.limits.clone(),
             guard: self.guard.clone(),
+        }
+    }
+
+    fn stream<'plan>(
+        &self,
+        plan: &'plan StreamPlan,
+        specs: &HashMap<Arc<str>, &BackendSpec>,
+    ) -> Found<'plan> {
+        let choices: Vec<_> = plan
+            .backends
+            .iter()
+            .map(|choice| Choice {
+                backend: specs.get(&choice.backend).map(|spec| self.registry.reference(spec)),
+                weight: choice.weight,
+                filters: Filters::default(),
+                mirrors: Vec::new(),
+            })
+            .collect();
+        Found {
+            parts: plan.sections.iter().map(|name| self.listener(name)).collect(),
+            hosts: &plan.hosts,
+            route: StreamRoute { name: plan.name.clone(), backends: Backends::new(choices) },
         }
     }
 
@@ -248,8 +307,7 @@ impl Builder {
                         mirrors: mirrors(&choice.mirrors),
                     })
                     .collect();
-                let total = choices.iter().map(|choice| u64::from(choice.weight)).sum();
-                Action::Forward(Backends { choices, total })
+                Action::Forward(Backends::new(choices))
             }
         };
         Route {

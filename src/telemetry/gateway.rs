@@ -90,6 +90,10 @@ refusals! {
     Rate = "rate",
     /// The process sheds load.
     Overload = "overload",
+    /// The request is for a host of another part of the listener than its TLS was begun for.
+    Misdirected = "misdirected",
+    /// A connection that was to be routed by its TLS began without.
+    TlsHello = "tls_hello",
     /// As many connections as allowed are open.
     ConnectionLimit = "connection_limit",
     /// A connection began without the PROXY protocol header that its listener requires.

@@ -12,7 +12,7 @@ use super::message::{Either, Message};
 use super::pool::Lease;
 use super::proxy_protocol::{Addresses, header};
 use super::stream::Stream;
-use super::tls::TlsError;
+use super::tls::{Connector, Offer, TlsError};
 use super::{ExchangeError, Policy, Speech, http1, http2};
 use crate::plan::Protocol;
 
@@ -169,10 +169,41 @@ async fn dial(
     dialled
 }
 
+/// A new connection for bytes that are not HTTP, under TLS if the backend speaks it and `tls` allows.
+pub(super) async fn bytes(
+    lease: &Lease,
+    speech: &Speech,
+    (tls, client): (bool, &Addresses),
+    policy: &Policy,
+) -> Result<Stream, ExchangeError> {
+    let connector = speech.connector.as_ref().filter(|_| tls).map(|one| (&**one, Offer::Nothing));
+    let opened = opened(lease.endpoint(), speech, connector, Some(client), policy).await;
+    if let Some(metrics) = &speech.metrics {
+        metrics.connected(lease.worker().id(), policy.lane, opened.is_ok());
+    }
+    opened.map(|(stream, _)| stream)
+}
+
 async fn dialled(
     endpoint: &Endpoint,
     speech: &Speech,
     wanted: For<'_>,
+    policy: &Policy,
+) -> Result<(Stream, bool), ExchangeError> {
+    let (offer, client) = match wanted {
+        For::Http1(client) => (Offer::Http1, client),
+        For::Any => (Offer::Usual, None),
+    };
+    let connector = speech.connector.as_ref().map(|one| (&**one, offer));
+    opened(endpoint, speech, connector, client, policy).await
+}
+
+/// A new connection, under TLS with a connector, and whether it speaks HTTP/2.
+async fn opened(
+    endpoint: &Endpoint,
+    speech: &Speech,
+    connector: Option<(&Connector, Offer)>,
+    client: Option<&Addresses>,
     policy: &Policy,
 ) -> Result<(Stream, bool), ExchangeError> {
     // It may have been removed while others dialled, or while we do: then nothing is sent there.
@@ -185,24 +216,17 @@ async fn dialled(
     let mut stream = connect(address, policy.connect).await?;
     still_there()?;
     if let Some(version) = speech.transport.proxy_protocol {
-        let client = match wanted {
-            For::Http1(client) => client,
-            For::Any => None,
-        };
         // A new socket takes so few bytes at once.
         stream.write_all(&header(version, client)).await.map_err(ConnectError::Io)?;
     }
-    match &speech.connector {
+    match connector {
         None => Ok((stream, speech.protocol == Protocol::H2c)),
-        Some(connector) => {
-            let connected = connector
-                .handshake(stream, address, matches!(wanted, For::Http1(_)))
-                .await
-                .inspect_err(|error| {
-                    if connector.may_tell() {
-                        tracing::warn!(backend = %speech.name, endpoint = %address, "{error}");
-                    }
-                })?;
+        Some((connector, offer)) => {
+            let connected = connector.handshake(stream, address, offer).await.inspect_err(|error| {
+                if connector.may_tell() {
+                    tracing::warn!(backend = %speech.name, endpoint = %address, "{error}");
+                }
+            })?;
             still_there()?;
             Ok(connected)
         }

@@ -79,6 +79,24 @@ impl<'route> Retries<'route> {
         self.0.as_ref().and_then(|planned| planned.plan.per_try_timeout).or(default)
     }
 
+    /// Whether those that failed so may be asked again, the budget aside.
+    pub(super) fn cover_all_again(&self, failure: Option<Failure>) -> bool {
+        self.may_repeat_endpoints() && self.cover(failure)
+    }
+
+    /// Whether an endpoint that it was sent to may be asked again when there is no other.
+    pub(super) fn may_repeat_endpoints(&self) -> bool {
+        self.0.as_ref().is_some_and(|planned| planned.plan.same_endpoint)
+    }
+
+    /// Waits for as long as its route wants between two attempts.
+    pub(super) async fn pause(&self) {
+        if let Some(time) = self.0.as_ref().and_then(|planned| planned.plan.backoff) {
+            // Boxed: most requests never wait, and all have room for what they might.
+            Box::pin(tokio::time::sleep(time)).await;
+        }
+    }
+
     /// Whether it has any beyond what every request has.
     pub(super) fn are_planned(&self) -> bool {
         self.0.is_some()
@@ -178,7 +196,14 @@ mod tests {
     fn a_failure_is_covered_as_the_plan_says() {
         let on =
             FailureSet { reset: true, statuses: [502..=504].into_iter().collect(), ..Default::default() };
-        let plan = RetryPlan { attempts: 1, on, per_try_timeout: None, max_body: 1 };
+        let plan = RetryPlan {
+            attempts: 1,
+            on,
+            per_try_timeout: None,
+            max_body: 1,
+            backoff: None,
+            same_endpoint: false,
+        };
         let (mut retries, body) = Retries::new(Some(&plan), None);
         assert!(body.is_none());
         let covered = |retries: &Retries<'_>, failure| retries.cover(Some(failure));

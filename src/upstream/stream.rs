@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
@@ -21,6 +22,22 @@ pub enum Stream {
     Tls(Box<TlsStream<Stream>>),
     /// Over a stream of HTTP/2, which carries another protocol.
     Http2(Box<Tunnel>),
+    /// One of the others, of which something was read ahead.
+    Replayed(Box<Replayed>),
+}
+
+/// A stream with what was read of it put back in front.
+#[derive(Debug)]
+pub struct Replayed {
+    read: Bytes,
+    stream: Stream,
+}
+
+impl Replayed {
+    /// `stream` as it was before `read` was read of it.
+    pub fn new(read: Bytes, stream: Stream) -> Self {
+        Self { read, stream }
+    }
 }
 
 impl Stream {
@@ -46,6 +63,10 @@ macro_rules! each {
                 let $inner = &mut tunnel.upgraded;
                 $call
             }
+            Stream::Replayed(boxed) => {
+                let $inner = &mut boxed.stream;
+                $call
+            }
         }
     };
 }
@@ -56,7 +77,16 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        each!(self, inner => Pin::new(inner).poll_read(context, buffer))
+        let stream = self.get_mut();
+        if let Self::Replayed(replayed) = stream
+            && !replayed.read.is_empty()
+        {
+            let next = replayed.read.split_to(replayed.read.len().min(buffer.remaining()));
+            buffer.put_slice(&next);
+            return Poll::Ready(Ok(()));
+        }
+        let stream = Pin::new(stream);
+        each!(stream, inner => Pin::new(inner).poll_read(context, buffer))
     }
 }
 

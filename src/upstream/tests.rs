@@ -178,7 +178,7 @@ pub(super) async fn nobody() -> SocketAddr {
 }
 
 fn plan(on: FailureSet) -> RetryPlan {
-    RetryPlan { attempts: 2, on, per_try_timeout: None, max_body: 16 }
+    RetryPlan { attempts: 2, on, per_try_timeout: None, max_body: 16, backoff: None, same_endpoint: false }
 }
 
 fn on_statuses() -> FailureSet {

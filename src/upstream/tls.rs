@@ -3,6 +3,8 @@
 //! A [`Connector`] belongs to a backend. What cannot be read makes exchanges fail with a reason, never
 //! a route or a reload: the backend may be a mirror's. Called by [`crate::upstream`] after connecting.
 
+mod names;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,19 @@ struct Configs {
     usual: Arc<ClientConfig>,
     /// Offers HTTP/1.1 alone, for upgrades.
     http1: Arc<ClientConfig>,
+    /// Offers nothing, for bytes that are not HTTP.
+    bytes: Arc<ClientConfig>,
+}
+
+/// What an endpoint is offered by ALPN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// What the backend speaks.
+    Usual,
+    /// HTTP/1.1 alone.
+    Http1,
+    /// Nothing.
+    Nothing,
 }
 
 /// Why there is no TLS.
@@ -94,8 +109,7 @@ impl Connector {
         due
     }
 
-    /// Shakes hands over `stream`, and says whether the endpoint speaks HTTP/2. With `upgrade` it is
-    /// asked for HTTP/1.1 alone.
+    /// Shakes hands over `stream`, and says whether the endpoint speaks HTTP/2.
     ///
     /// # Errors
     /// Why the stream cannot be used.
@@ -103,11 +117,14 @@ impl Connector {
         &self,
         stream: Stream,
         address: &EndpointAddress,
-        upgrade: bool,
+        offer: Offer,
     ) -> Result<(Stream, bool), TlsError> {
         let config = match &self.current.load().configs {
-            Ok(configs) if upgrade => configs.http1.clone(),
-            Ok(configs) => configs.usual.clone(),
+            Ok(configs) => match offer {
+                Offer::Usual => configs.usual.clone(),
+                Offer::Http1 => configs.http1.clone(),
+                Offer::Nothing => configs.bytes.clone(),
+            },
             Err(error) => return Err(TlsError::Material(error.clone())),
         };
         let name = server_name(self.plan.server_name.as_deref(), address)
@@ -118,7 +135,7 @@ impl Connector {
             Err(_) => return Err(TlsError::Timeout(limits::TLS_HANDSHAKE)),
         };
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        if self.protocol == Protocol::H2 && !http2 {
+        if self.protocol == Protocol::H2 && !http2 && offer != Offer::Nothing {
             return Err(TlsError::Alpn);
         }
         Ok((Stream::Tls(Box::new(stream.into())), http2))
@@ -151,8 +168,15 @@ fn configs(plan: &BackendTls, protocol: Protocol) -> Result<Configs, MaterialErr
     };
     let builder = ClientConfig::builder_with_provider(tls::provider().clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| PemSource::Text("".into()).wrong(error.to_string()))?
-        .with_root_certificates(roots);
+        .map_err(|error| PemSource::Text("".into()).wrong(error.to_string()))?;
+    let builder = match plan.subject_names.as_slice() {
+        [] => builder.with_root_certificates(roots),
+        names => {
+            let verifier = names::ByName::new(roots, names.to_vec())
+                .ok_or_else(|| PemSource::Text("".into()).wrong("there is no root to trust"))?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
     let mut http1 = match &plan.certificate {
         None => builder.with_no_client_auth(),
         Some(certificate) => {
@@ -163,6 +187,7 @@ fn configs(plan: &BackendTls, protocol: Protocol) -> Result<Configs, MaterialErr
     };
     let sessions = ClientSessionMemoryCache::new(limits::TLS_CLIENT_SESSIONS);
     http1.resumption = Resumption::store(Arc::new(sessions));
+    let bytes = http1.clone();
     http1.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut usual = http1.clone();
     usual.alpn_protocols = match protocol {
@@ -170,7 +195,7 @@ fn configs(plan: &BackendTls, protocol: Protocol) -> Result<Configs, MaterialErr
         Protocol::H2 => vec![b"h2".to_vec()],
         Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
     };
-    Ok(Configs { usual: Arc::new(usual), http1: Arc::new(http1) })
+    Ok(Configs { usual: Arc::new(usual), http1: Arc::new(http1), bytes: Arc::new(bytes) })
 }
 
 fn server_name(given: Option<&str>, address: &EndpointAddress) -> Option<ServerName<'static>> {

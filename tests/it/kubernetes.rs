@@ -4,9 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mirrorgate::app::{Origin, ResourceOptions};
+use mirrorgate::gateway_api::resources::Key;
 use mirrorgate::gateway_api::translate::Settings;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{Gateway, Upstream, eventually};
+use crate::gateway_api::certificates::Certificates;
+use crate::gateway_api::client;
+use crate::gateway_api::cluster::INFRA;
+use crate::harness::{Gateway, Upstream, eventually, within};
 
 const RESOURCES: &str = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -180,4 +185,100 @@ spec: { rules: 7 }
     eventually("the route is there", routed).await;
     assert_eq!(gateway.get("/next").await.text(), "next");
     assert_eq!(gateway.get("/").await.text(), "app");
+}
+
+const RETRIES: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: g }
+spec:
+  gatewayClassName: mirrorgate
+  addresses: [{ value: 127.0.0.1 }]
+  listeners: [{ name: http, port: 0, protocol: HTTP }]
+---
+apiVersion: v1
+kind: Service
+metadata: { name: app }
+spec: { ports: [{ port: 80 }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: r }
+spec:
+  parentRefs: [{ name: g }]
+  rules:
+  - matches: [{ path: { value: /again } }]
+    retry: { attempts: 2, backoff: 10ms }
+    timeouts: { backendRequest: 300ms }
+    backendRefs: [{ name: app, port: 80 }]
+  - backendRefs: [{ name: app, port: 80 }]
+";
+
+/// The features HTTPRouteRetryConnectionError and HTTPRouteRetryBackendTimeout, for which the suite has
+/// no manifests: a rule with a retry and without codes tries again where there was no answer, also at
+/// the only endpoint there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_without_an_answer_are_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    // Of each three connections the first is reset, and the second never answers.
+    let app = Upstream::script(|mut served| async move {
+        let Some(_) = served.request().await else { return };
+        match served.number % 3 {
+            0 => served.reset(),
+            1 => served.hang().await,
+            _ => {
+                served.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await;
+            }
+        }
+    })
+    .await;
+    std::fs::write(folder.path().join("resources.yaml"), RETRIES).unwrap();
+    write_slices(folder.path(), "app", &[(&app, true)]);
+    let gateway = gateway(folder.path()).await;
+    assert_eq!(gateway.get("/again").await.text(), "ok");
+    assert_eq!(app.count(), 3);
+    assert_eq!(gateway.get("/").await.status(), 502, "without a retry");
+    assert_eq!(app.count(), 4);
+}
+
+/// One request on a connection that stays open, and all of the answer, which says "app".
+async fn ask_again(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: abc.example.com\r\n\r\n").await.unwrap();
+    let mut read = Vec::new();
+    while !read.ends_with(b"app") {
+        assert!(within("an answer", stream.read_buf(&mut read)).await.unwrap() > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_rotated_drops_no_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = Upstream::saying("app").await;
+    let certificates = Certificates::new();
+    let put = |of: &str| {
+        let secret = certificates.secret(&Key::new("default", "shop"), &Key::new(INFRA, of));
+        std::fs::write(folder.path().join(".secret"), secret).unwrap();
+        std::fs::rename(folder.path().join(".secret"), folder.path().join("secret.yaml")).unwrap();
+    };
+    put("tls-checks-certificate");
+    let resources = RETRIES.replace(
+        "{ name: http, port: 0, protocol: HTTP }",
+        "{ name: https, port: 0, protocol: HTTPS, tls: { certificateRefs: [{ name: shop }] } }",
+    );
+    std::fs::write(folder.path().join("resources.yaml"), resources).unwrap();
+    write_slices(folder.path(), "app", &[(&app, true)]);
+    let gateway = gateway(folder.path()).await;
+    let config = certificates.client(None);
+    let mut old = client::tls(gateway.address, "abc.example.com", config.clone()).await.unwrap();
+    ask_again(&mut old).await;
+
+    put("tls-terminate-checks-certificate");
+    let rotated = async {
+        while client::tls(gateway.address, "tls.example.com", config.clone()).await.is_err() {
+            ask_again(&mut old).await;
+        }
+    };
+    within("a handshake with the new certificate", rotated).await;
+    client::tls(gateway.address, "abc.example.com", config.clone()).await.unwrap_err();
+    ask_again(&mut old).await;
 }

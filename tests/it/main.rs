@@ -15,6 +15,7 @@ mod errors;
 mod forwarding;
 mod freshness;
 mod fuzz;
+mod gateway_api;
 mod grpc;
 mod hostile;
 mod hostile_http1;

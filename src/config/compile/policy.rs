@@ -61,6 +61,8 @@ pub(super) fn retries(raw: &raw::Retries, report: &mut Report<'_>) -> RetryPlan 
         on: failures(raw.on.items.iter().map(|word| &word.value)),
         per_try_timeout: raw.per_try_timeout.as_ref().map(|time| positive(time, report)),
         max_body: raw.max_body.as_ref().map_or(limits::RETRY_BODY.0, |size| size.value.0),
+        backoff: None,
+        same_endpoint: false,
     }
 }
 

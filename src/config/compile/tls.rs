@@ -25,6 +25,7 @@ pub(super) fn listener(raw: &raw::ListenerTls, base: &Path, report: &mut Report<
         client: raw.client.as_ref().map(|client| ClientVerification {
             ca: file(&client.ca, base),
             required: client.mode.as_ref().is_none_or(|mode| mode.value == ClientModeWord::Require),
+            fallback: false,
         }),
         tls13_only: raw.min_version.as_ref().is_some_and(|version| version.value == TlsVersionWord::V13),
     }
@@ -56,6 +57,7 @@ pub(super) fn backend(
         ca: raw.ca.as_ref().map(|ca| file(ca, base)),
         server_name,
         certificate: raw.certificate.as_ref().map(|raw| certificate(raw, base)),
+        subject_names: Vec::new(),
     }
 }
 

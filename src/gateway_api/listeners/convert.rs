@@ -73,6 +73,7 @@ macro_rules! listener {
                 })
                 .collect(),
             usable_certificates: Vec::new(),
+            clients: None,
             conflict: None,
             refused: None,
             unresolved: None,
@@ -116,6 +117,43 @@ pub(super) fn allowed_sets(gateway: &gateway::Gateway) -> Namespaces {
             None => Namespaces::None,
         },
     }
+}
+
+/// How clients of HTTPS listeners are verified.
+pub(super) struct Validation {
+    /// Objects with roots.
+    pub(super) authorities: Vec<CertificateRef>,
+    /// Whether clients whose certificate is not valid are let in, too.
+    pub(super) fallback: bool,
+}
+
+/// How a Gateway in `namespace` wants clients of HTTPS on `port` verified, if at all.
+pub(super) fn validation(gateway: &gateway::Gateway, port: u16, namespace: &str) -> Option<Validation> {
+    macro_rules! validation {
+        ($raw:expr, $mode:path) => {{
+            use $mode as Mode;
+            Validation {
+                authorities: $raw
+                    .ca_certificate_refs
+                    .iter()
+                    .map(|one| CertificateRef {
+                        group: one.group.clone(),
+                        kind: one.kind.clone(),
+                        key: Key::new(one.namespace.as_deref().unwrap_or(namespace), one.name.clone()),
+                    })
+                    .collect(),
+                fallback: matches!($raw.mode, Some(Mode::AllowInsecureFallback)),
+            }
+        }};
+    }
+    let frontend = gateway.spec.tls.as_ref()?.frontend.as_ref()?;
+    let mut ports = frontend.per_port.iter().flatten();
+    if let Some(own) = ports.find(|one| one.port == i32::from(port)) {
+        let raw = own.tls.validation.as_ref()?;
+        return Some(validation!(raw, gateway::GatewayTlsFrontendPerPortTlsValidationMode));
+    }
+    let raw = frontend.default.validation.as_ref()?;
+    Some(validation!(raw, gateway::GatewayTlsFrontendDefaultValidationMode))
 }
 
 fn speaks(protocol: &str, passthrough: bool) -> Speaks {

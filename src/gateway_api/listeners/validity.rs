@@ -10,16 +10,14 @@ use super::{Listener, Owner, Speaks};
 use crate::gateway_api::grants::{From, permits};
 use crate::gateway_api::resources::{Key, Resources};
 use crate::gateway_api::status::Condition;
-use crate::gateway_api::translate::{Settings, secret_text};
+use crate::gateway_api::translate::secret_text;
 use crate::tls::{CertificatePlan, PemSource};
 
 /// Finds what is wrong with `listeners` of one Gateway, which stand in order of precedence.
-pub(super) fn judge(resources: &Resources, settings: &Settings, listeners: &mut [Listener]) {
+pub(super) fn judge(resources: &Resources, listeners: &mut [Listener]) {
     for listener in listeners.iter_mut() {
         if listener.speaks == Speaks::Unsupported {
             let message = format!("the protocol {} is not supported", listener.protocol);
-            listener.refused = Some(Condition::no("Accepted", "UnsupportedProtocol", message));
-        } else if let Some(message) = settings.cannot_speak(listener.speaks) {
             listener.refused = Some(Condition::no("Accepted", "UnsupportedProtocol", message));
         }
     }
@@ -146,7 +144,7 @@ fn certificates(resources: &Resources, listener: &mut Listener) {
 }
 
 /// Why the Secret called `key` is no certificate with its key, if so.
-fn certificate(resources: &Resources, key: &Key) -> Result<(), String> {
+pub(super) fn certificate(resources: &Resources, key: &Key) -> Result<(), String> {
     if !resources.secrets.contains_key(key) {
         return Err(format!("there is no Secret {key}"));
     }

@@ -24,6 +24,12 @@ pub struct MirrorPolicySpec {
     /// From the end of the request to the end of the copy, as `5s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
+    /// What decides whether a request is copied; absent is a draw for each request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_by: Option<SampleBy>,
+    /// A new Host for copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Methods that are copied; absent is all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub methods: Option<Vec<String>>,
@@ -45,6 +51,31 @@ pub struct TargetRef {
     pub kind: String,
     /// Its name.
     pub name: String,
+}
+
+/// What decides whether a request is copied: the same is always in or always out.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+pub struct SampleBy {
+    /// What it is.
+    pub r#type: SampleType,
+    /// Name of the header, cookie or parameter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// What decides whether a request is copied.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum SampleType {
+    /// A header field.
+    Header,
+    /// A cookie.
+    Cookie,
+    /// A parameter of the query.
+    Query,
+    /// The path.
+    Path,
+    /// The client's address.
+    Client,
 }
 
 /// What is taken off copies.

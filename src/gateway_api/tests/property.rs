@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::super::listeners::Addresses;
 use super::super::manifests::object;
+use super::super::model::RouteKind;
 use super::super::resources::{Key, Resources};
 use super::super::translate::{Settings, translate};
 use crate::discovery::kubernetes::SliceSource;
@@ -48,13 +49,13 @@ enum Event {
     },
     Route {
         name: usize,
-        grpc: bool,
+        kind: RouteKind,
         primary: Vec<(usize, usize)>,
         mirrors: Vec<(usize, usize, bool)>,
     },
     NoRoute {
         name: usize,
-        grpc: bool,
+        kind: RouteKind,
     },
     Grant {
         only: Option<usize>,
@@ -79,12 +80,12 @@ fn event() -> impl Strategy<Value = Event> {
         1 => reference.clone().prop_map(|(namespace, service)| Event::NoService { namespace, service }),
         4 => (
             0usize..2,
-            any::<bool>(),
+            kind(),
             prop::collection::vec(reference.clone(), 0..3),
             prop::collection::vec((namespace, service, any::<bool>()), 0..3),
         )
-            .prop_map(|(name, grpc, primary, mirrors)| Event::Route { name, grpc, primary, mirrors }),
-        1 => (0usize..2, any::<bool>()).prop_map(|(name, grpc)| Event::NoRoute { name, grpc }),
+            .prop_map(|(name, kind, primary, mirrors)| Event::Route { name, kind, primary, mirrors }),
+        1 => (0usize..2, kind()).prop_map(|(name, kind)| Event::NoRoute { name, kind }),
         1 => prop::option::of(0..SERVICES.len()).prop_map(|only| Event::Grant { only }),
         1 => Just(Event::NoGrant),
         1 => prop::collection::vec((0..NAMESPACES.len(), 0usize..4, 0..SERVICES.len(), 1u8..6), 0..3)
@@ -101,7 +102,7 @@ struct World {
     /// By namespace and name: the Service and its addresses with their readiness.
     slices: BTreeMap<(usize, usize), Slice>,
     services: BTreeSet<(usize, usize)>,
-    routes: BTreeMap<(usize, bool), Route>,
+    routes: BTreeMap<(usize, RouteKind), Route>,
     grant: Option<Option<usize>>,
 }
 
@@ -117,7 +118,7 @@ type Targets = BTreeSet<(String, &'static str, String)>;
 impl World {
     fn targets(&self) -> Targets {
         let mut targets = Targets::new();
-        for ((name, grpc), route) in &self.routes {
+        for ((name, kind), route) in &self.routes {
             let mut add = |lane: Lane, (namespace, service): (usize, usize)| {
                 let permitted =
                     namespace == 0 || self.grant.is_some_and(|only| only.is_none_or(|only| only == service));
@@ -129,7 +130,7 @@ impl World {
                 for (host, ready) in own.flat_map(|(_, (_, hosts))| hosts) {
                     if *ready {
                         targets.insert((
-                            format!("{name}{grpc}"),
+                            label(*name, *kind),
                             lane.as_str(),
                             format!("10.0.{namespace}.{host}:80"),
                         ));
@@ -143,6 +144,10 @@ impl World {
                     && self.services.contains(&(*namespace, *service))
             });
             for (namespace, service, nested) in &route.mirrors {
+                // TLS that is not looked into cannot be mirrored: its routes have no filters.
+                if *kind == RouteKind::Tls {
+                    continue;
+                }
                 if !*nested || route.primary.is_empty() || first_is_there {
                     add(Lane::Mirror, (*namespace, *service));
                 }
@@ -174,7 +179,10 @@ impl Gateway {
         gateway.put(json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
             "metadata": { "namespace": "one", "name": "g" },
-            "spec": { "gatewayClassName": "x", "listeners": [{ "name": "http", "port": 80, "protocol": "HTTP" }] },
+            "spec": { "gatewayClassName": "x", "listeners": [
+                { "name": "http", "port": 80, "protocol": "HTTP" },
+                { "name": "tls", "port": 443, "protocol": "TLS", "tls": { "mode": "Passthrough" } },
+            ] },
         }));
         gateway
     }
@@ -231,6 +239,15 @@ impl Gateway {
             let mirrors = choices.iter().flat_map(|choice| &choice.mirrors).chain(&route.mirrors);
             mirrors.for_each(|mirror| add(Lane::Mirror, &mirror.backend));
         }
+        for stream in &self.plan.as_ref().unwrap().streams {
+            let key = stream.name.split('/').nth(1).unwrap();
+            for choice in &stream.backends {
+                let source = self.sources.get(&*choice.backend);
+                for address in source.into_iter().flat_map(|(_, _, set)| set) {
+                    targets.insert((key.to_owned(), Lane::Primary.as_str(), address.clone()));
+                }
+            }
+        }
         targets
     }
 }
@@ -259,13 +276,23 @@ fn slice(namespace: usize, name: usize, service: usize, hosts: &[(u8, bool)]) ->
     .unwrap()
 }
 
-fn route(name: usize, grpc: bool, route: &Route) -> Value {
+fn kind() -> impl Strategy<Value = RouteKind> {
+    prop_oneof![Just(RouteKind::Http), Just(RouteKind::Grpc), Just(RouteKind::Tls)]
+}
+
+/// What a route is called.
+fn label(name: usize, kind: RouteKind) -> String {
+    format!("{name}{}", kind.name().to_ascii_lowercase())
+}
+
+fn route(name: usize, kind: RouteKind, route: &Route) -> Value {
     let reference = |(namespace, service): (usize, usize)| json!({ "name": SERVICES[service], "namespace": NAMESPACES[namespace], "port": 80 });
     let mirror = |namespace, service| json!({ "type": "RequestMirror", "requestMirror": { "backendRef": reference((namespace, service)) } });
     let mut backends: Vec<Value> = route.primary.iter().map(|backend| reference(*backend)).collect();
     let mut filters = Vec::new();
     for (namespace, service, nested) in &route.mirrors {
         match backends.first_mut() {
+            _ if kind == RouteKind::Tls => {}
             Some(first) if *nested => {
                 let list = first.as_object_mut().unwrap().entry("filters").or_insert_with(|| json!([]));
                 list.as_array_mut().unwrap().push(mirror(*namespace, *service));
@@ -273,11 +300,19 @@ fn route(name: usize, grpc: bool, route: &Route) -> Value {
             _ => filters.push(mirror(*namespace, *service)),
         }
     }
+    let rule = match kind {
+        RouteKind::Tls => json!({ "backendRefs": backends }),
+        RouteKind::Http | RouteKind::Grpc => json!({ "backendRefs": backends, "filters": filters }),
+    };
+    let mut spec = json!({ "parentRefs": [{ "name": "g" }], "rules": [rule] });
+    if kind == RouteKind::Tls {
+        spec["hostnames"] = json!(["a.test"]);
+    }
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": if grpc { "GRPCRoute" } else { "HTTPRoute" },
-        "metadata": { "namespace": "one", "name": format!("{name}{grpc}") },
-        "spec": { "parentRefs": [{ "name": "g" }], "rules": [{ "backendRefs": backends, "filters": filters }] },
+        "kind": kind.name(),
+        "metadata": { "namespace": "one", "name": label(name, kind) },
+        "spec": spec,
     })
 }
 
@@ -286,7 +321,7 @@ fn grant(only: Option<usize>) -> Value {
         Some(service) => json!([{ "group": "", "kind": "Service", "name": SERVICES[service] }]),
         None => json!([{ "group": "", "kind": "Service" }]),
     };
-    let from = ["HTTPRoute", "GRPCRoute"]
+    let from = ["HTTPRoute", "GRPCRoute", "TLSRoute"]
         .map(|kind| json!({ "group": "gateway.networking.k8s.io", "kind": kind, "namespace": "one" }));
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "ReferenceGrant",
@@ -319,17 +354,18 @@ fn happen(world: &mut World, gateway: &mut Gateway, event: &Event) {
             world.services.remove(&(*namespace, *service));
             gateway.resources.services.remove(&Key::new(NAMESPACES[*namespace], SERVICES[*service]));
         }
-        Event::Route { name, grpc, primary, mirrors } => {
+        Event::Route { name, kind, primary, mirrors } => {
             let wanted = Route { primary: primary.clone(), mirrors: mirrors.clone() };
-            gateway.put(route(*name, *grpc, &wanted));
-            world.routes.insert((*name, *grpc), wanted);
+            gateway.put(route(*name, *kind, &wanted));
+            world.routes.insert((*name, *kind), wanted);
         }
-        Event::NoRoute { name, grpc } => {
-            world.routes.remove(&(*name, *grpc));
-            let key = Key::new("one", format!("{name}{grpc}"));
-            match grpc {
-                true => drop(gateway.resources.grpc_routes.remove(&key)),
-                false => drop(gateway.resources.http_routes.remove(&key)),
+        Event::NoRoute { name, kind } => {
+            world.routes.remove(&(*name, *kind));
+            let key = Key::new("one", label(*name, *kind));
+            match kind {
+                RouteKind::Http => drop(gateway.resources.http_routes.remove(&key)),
+                RouteKind::Grpc => drop(gateway.resources.grpc_routes.remove(&key)),
+                RouteKind::Tls => drop(gateway.resources.tls_routes.remove(&key)),
             }
         }
         Event::Grant { only } => {

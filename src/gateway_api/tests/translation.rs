@@ -220,6 +220,8 @@ metadata: { name: p }
 spec:
   targetRef: { kind: HTTPRoute, name: r }
   timeout: 2s
+  sampleBy: { type: Header, name: x-user }
+  host: shadow.test
   methods: [GET]
   strip: credentials
   headers: { set: { x-env: shadow } }
@@ -231,6 +233,8 @@ spec:
     assert_eq!(mirror.timeouts.total, std::time::Duration::from_secs(2));
     assert_eq!(mirror.methods.as_deref().unwrap(), [http::Method::GET]);
     assert!(mirror.edits.strip_credentials);
+    assert_eq!(mirror.edits.host.as_ref().unwrap(), "shadow.test");
+    assert_eq!(mirror.sample_by, Some(crate::plan::SampleKey::Header("x-user".parse().unwrap())));
     assert_eq!(mirror.edits.headers.set.len(), 1);
     assert_eq!((mirror.in_flight, mirror.lag), (7, 1000));
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderName, HeaderValue, Method};
 
 use crate::gateway_api::filters::{edits, fraction};
-use crate::gateway_api::model::{Edits, MirrorFilter, MirrorPolicySpec, Route, duration};
+use crate::gateway_api::model::{
+    Edits, MirrorFilter, MirrorPolicySpec, Route, SampleBy, SampleType, duration,
+};
 use crate::gateway_api::resources::Resources;
-use crate::plan::MirrorPlan;
+use crate::plan::{MirrorPlan, SampleKey};
 use crate::routing::filter::HeaderEdits;
 
 /// Plans the mirror that `filter` of `route` asks for.
@@ -39,6 +41,12 @@ fn apply(plan: &mut MirrorPlan, policy: &MirrorPolicySpec) {
     {
         plan.timeouts.total = timeout;
     }
+    if let Some(raw) = &policy.sample_by {
+        plan.sample_by = sample_by(raw);
+    }
+    if let Some(host) = policy.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok()) {
+        plan.edits.host = Some(host);
+    }
     if let Some(methods) = &policy.methods {
         plan.methods =
             Some(methods.iter().filter_map(|name| Method::from_bytes(name.as_bytes()).ok()).collect());
@@ -59,5 +67,17 @@ fn apply(plan: &mut MirrorPlan, policy: &MirrorPolicySpec) {
         if let Some(lag) = budget.lag_bytes {
             plan.lag = lag as usize;
         }
+    }
+}
+
+/// `None`, which is a draw for each request, where a name is missing that is needed.
+fn sample_by(raw: &SampleBy) -> Option<SampleKey> {
+    let name = || raw.name.clone().filter(|name| !name.is_empty());
+    match raw.r#type {
+        SampleType::Header => HeaderName::try_from(name()?).ok().map(SampleKey::Header),
+        SampleType::Cookie => name().map(SampleKey::Cookie),
+        SampleType::Query => name().map(SampleKey::Query),
+        SampleType::Path => Some(SampleKey::Path),
+        SampleType::Client => Some(SampleKey::Client),
     }
 }

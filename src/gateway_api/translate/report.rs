@@ -54,10 +54,22 @@ fn gateway_status(gateway: &ServedGateway, attached_sets: i32) -> GatewayStatus 
         }
         Ok(_) => Condition::yes("Programmed", "Programmed"),
     };
+    let mut conditions = vec![accepted, programmed];
+    conditions.extend(gateway.identity.as_ref().map(|identity| match identity {
+        Ok(_) => Condition::yes("ResolvedRefs", "ResolvedRefs"),
+        Err(condition) => condition.clone(),
+    }));
+    let clients = gateway.listeners.iter().filter_map(|listener| listener.clients.as_ref());
+    if clients.into_iter().any(|clients| clients.fallback) {
+        conditions.push(Condition {
+            message: "clients are let in whatever certificate they show".to_owned(),
+            ..Condition::yes("InsecureFrontendValidationMode", "ConfigurationChanged")
+        });
+    }
     GatewayStatus {
         generation: gateway.object.metadata.generation.unwrap_or(0),
         addresses: gateway.address.iter().map(ToString::to_string).collect(),
-        conditions: vec![accepted, programmed],
+        conditions,
         listeners: own.into_iter().map(|listener| listener_status(gateway, listener)).collect(),
         attached_sets,
     }
@@ -86,7 +98,8 @@ fn set_status(gateway: &ServedGateway, set: &crate::gateway_api::listeners::Serv
     let own: Vec<_> =
         gateway.listeners.iter().filter(|one| one.owner == Owner::Set(set.key.clone())).collect();
     let reachable = gateway.address.is_ok();
-    let accepted = own.iter().filter(|listener| listener.is_accepted()).count();
+    // Unlike a Gateway's own, one whose certificate cannot be used does not count.
+    let accepted = own.iter().filter(|listener| listener.is_programmed()).count();
     let programmed = own.iter().any(|listener| listener.is_programmed()) && reachable;
     let conditions = if !set.allowed {
         let message = format!("Gateway {} lets no ListenerSet of this namespace add listeners", gateway.key);

@@ -7,15 +7,17 @@ use super::mirrors::mirror;
 use crate::config;
 use crate::gateway_api::filters::sort;
 use crate::gateway_api::matches::route_match;
-use crate::gateway_api::model::{Reference, Route, Rule, WeightedRef, duration};
+use crate::gateway_api::model::{Reference, Retry, Route, Rule, WeightedRef, duration};
 use crate::gateway_api::resources::Resources;
-use crate::plan::{RouteAction, RoutePlan, Timeouts, WeightedBackend};
+use crate::limits;
+use crate::plan::{FailureSet, RetryPlan, RouteAction, RoutePlan, Timeouts, WeightedBackend};
 use crate::routing::matches::{PathMatch, Pattern, RouteMatch};
 
-/// A rule's plan, and why it can only fail, if so.
-pub(super) struct RulePlan {
-    pub(super) route: RoutePlan,
-    pub(super) impossible: Option<String>,
+/// Why `rule` can only fail, if so.
+pub(super) fn problem(rule: &Rule) -> Option<String> {
+    let filters = || sort(&rule.filters).impossible;
+    let matches = || rule.matches.iter().find_map(|one| route_match(one).err());
+    filters().or_else(matches).or_else(|| timeouts(rule).err())
 }
 
 /// Plans `rule` of `route`; `names` are the backends of those references that mean one.
@@ -25,35 +27,24 @@ pub(super) fn rule(
     rule: &Rule,
     name: Arc<str>,
     names: &BTreeMap<&Reference, Arc<str>>,
-) -> RulePlan {
-    let mut impossible = None;
+) -> RoutePlan {
     let mut plan = config::new_route(name, RouteAction::Fail);
     // Of alternatives one may be malformed; the others stand. A rule all of whose are malformed takes
     // nothing, rather than everything.
-    let read: Vec<_> = rule.matches.iter().map(route_match).collect();
-    impossible = read.iter().find_map(|read| read.as_ref().err().cloned()).or(impossible);
-    plan.matches = read.into_iter().flatten().collect();
+    plan.matches = rule.matches.iter().flat_map(route_match).collect();
     if plan.matches.is_empty() && !rule.matches.is_empty() {
         plan.matches.extend(nothing());
     }
     let sorted = sort(&rule.filters);
-    plan.timeouts = match timeouts(rule) {
-        Ok(timeouts) => timeouts,
-        Err(problem) => {
-            impossible.get_or_insert(problem);
-            Timeouts::default()
-        }
-    };
+    plan.timeouts = timeouts(rule).unwrap_or_default();
+    plan.retries = rule.retry.as_ref().map(retries);
     plan.mirrors = sorted
         .mirrors
         .iter()
         .filter_map(|filter| Some(mirror(resources, route, filter, names.get(&filter.backend)?.clone())))
         .collect();
     plan.filters = sorted.filters;
-    if sorted.impossible.is_some() {
-        impossible = sorted.impossible;
-    }
-    plan.action = match (&impossible, sorted.redirect) {
+    plan.action = match (problem(rule), sorted.redirect) {
         (Some(_), _) => RouteAction::Fail,
         (None, Some(redirect)) => RouteAction::Redirect(redirect),
         (None, None) => RouteAction::Forward(
@@ -64,7 +55,7 @@ pub(super) fn rule(
         // What is not forwarded is not mirrored.
         plan.mirrors.clear();
     }
-    RulePlan { route: plan, impossible }
+    plan
 }
 
 /// A backend's share. What cannot be resolved, or done, takes its share under a name that no backend
@@ -107,6 +98,19 @@ fn timeouts(rule: &Rule) -> Result<Timeouts, String> {
         request: choose(read(&rule.request_timeout)?, default.request),
         backend: choose(read(&rule.backend_timeout)?, default.backend),
     })
+}
+
+/// Connection errors are tried again wherever a rule says that anything is, as the specification has it.
+fn retries(raw: &Retry) -> RetryPlan {
+    let statuses = raw.codes.iter().map(|code| *code..=*code).collect();
+    RetryPlan {
+        attempts: raw.attempts.unwrap_or(1).min(limits::RETRIES_MOST),
+        on: FailureSet { connect: true, reset: true, timeout: true, statuses },
+        per_try_timeout: None,
+        max_body: limits::RETRY_BODY.0,
+        backoff: raw.backoff.map(|time| time.min(limits::RETRY_BACKOFF)),
+        same_endpoint: true,
+    }
 }
 
 /// A match that no path meets.

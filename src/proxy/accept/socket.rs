@@ -117,7 +117,7 @@ impl Handed {
         match stream {
             Stream::Tcp(stream) => stream.into_std().map(Self::Tcp),
             Stream::Unix(stream) => stream.into_std().map(Self::Unix),
-            Stream::Tls(_) | Stream::Http2(_) => Err(io::ErrorKind::Unsupported.into()),
+            Stream::Tls(_) | Stream::Http2(_) | Stream::Replayed(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

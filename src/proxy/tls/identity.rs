@@ -9,7 +9,7 @@ use crate::tls::x509::{Facts, hex};
 
 /// The value of the field for the certificate of a verified client: `Hash`, `Subject`, `URI`, `DNS`.
 /// One with more names than [`limits::CLIENT_IDENTITY_BYTES`] hold is told by its hash alone.
-pub fn identity(certificate: &CertificateDer<'_>) -> Option<HeaderValue> {
+pub(super) fn identity(certificate: &CertificateDer<'_>) -> Option<HeaderValue> {
     let mut text = format!("Hash={}", hex(&sha256(certificate)));
     let hash = text.len();
     if let Some(facts) = Facts::of(certificate) {

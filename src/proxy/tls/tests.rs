@@ -97,8 +97,8 @@ async fn meet(terminator: &Terminator, config: &Arc<ClientConfig>, name: &str) -
         let mut stream = terminator.accept(Stream::Tcp(stream)).await?;
         stream.write_all(b"x").await?;
         stream.flush().await?;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let identity = certificate.and_then(identity).map(|value| value.to_str().unwrap().to_owned());
+        let identity = terminator.identity(stream.get_ref().1);
+        let identity = identity.map(|value| value.to_str().unwrap().to_owned());
         Ok::<_, io::Error>((stream, identity))
     };
     let client = async {
@@ -202,7 +202,7 @@ async fn clients_are_verified_and_named() {
     let mut plan = plan(&[&servers.ecdsa(&["a.test"], "a")]);
     for required in [true, false] {
         let ca = PemSource::Text(clients.certificate.pem().into());
-        plan.client = Some(ClientVerification { ca, required });
+        plan.client = Some(ClientVerification { ca, required, fallback: false });
         let terminator = Terminator::new(&plan).unwrap();
         let anonymous = meet(&terminator, &Arc::new(client(&servers, None)), "a.test").await;
         match required {
@@ -241,7 +241,7 @@ async fn new_files_serve_new_handshakes_and_bad_ones_change_nothing() {
             CertificatePlan { cert: put("cert", &old.0), key: put("key", &old.1) },
             CertificatePlan { cert: put("other", &other.0), key: put("other-key", &other.1) },
         ],
-        client: Some(ClientVerification { ca, required: false }),
+        client: Some(ClientVerification { ca, required: false, fallback: false }),
         tls13_only: false,
     };
     let terminator = Terminator::new(&plan).unwrap();
@@ -289,7 +289,7 @@ fn everything_that_is_wrong_is_told_at_once() {
     let mixed = (one.0.clone(), two.1.clone());
     let mut plan = plan(&[&mixed, &one, &("".into(), two.1.clone()), &(one.0.clone(), one.0.clone())]);
     let missing = PemSource::File("/nonexistent/ca.crt".into());
-    plan.client = Some(ClientVerification { ca: missing, required: true });
+    plan.client = Some(ClientVerification { ca: missing, required: true, fallback: false });
     let told: Vec<String> = Terminator::new(&plan).err().unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 4, "{told:#?}");
     for (told, part) in

@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep};
 
 /// A stream to a client. A write that makes no progress for as long as is allowed fails, as it does on
 /// connections that carry HTTP: here nothing else would see a stream of HTTP/2 that is not read.
-pub(super) struct Patient<S> {
+pub(in crate::proxy) struct Patient<S> {
     inner: S,
     patience: Duration,
     /// Until when the write that waits may.
@@ -19,7 +19,7 @@ pub(super) struct Patient<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
-    pub(super) fn new(inner: S, patience: Duration) -> Self {
+    pub(in crate::proxy) fn new(inner: S, patience: Duration) -> Self {
         Self { inner, patience, deadline: None }
     }
 

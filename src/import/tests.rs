@@ -1,0 +1,195 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::path::Path;
+
+use super::*;
+use crate::gateway_api::listeners::Addresses;
+use crate::gateway_api::manifests::Manifests;
+use crate::gateway_api::translate::{Settings, translate};
+use crate::plan::{Fraction, Oversize, Plan, SampleKey};
+
+const INGRESS: &str = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: shop
+  annotations:
+    nginx.ingress.kubernetes.io/mirror-target: http://next.test.svc.cluster.local:8080$request_uri
+    nginx.ingress.kubernetes.io/proxy-body-size: 8m
+spec:
+  tls: [{ hosts: [shop.example.com], secretName: shop }]
+  rules:
+  - host: shop.example.com
+    http:
+      paths:
+      - { path: /api, pathType: Prefix, backend: { service: { name: api, port: { number: 80 } } } }
+      - { path: /, pathType: Exact, backend: { service: { name: web, port: { name: http } } } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web }
+spec: { ports: [{ name: http, port: 8000 }] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: api }
+spec: { ports: [{ port: 80 }] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: next, namespace: test }
+spec: { ports: [{ port: 8080 }] }
+";
+
+const GATEWAY: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: g, namespace: gw }
+spec:
+  gatewayClassName: mirrorgate
+  listeners: [{ name: http, port: 80, protocol: HTTP, allowedRoutes: { namespaces: { from: All } } }]
+";
+
+/// Imports `text`, as a file of this name.
+fn imported(name: &str, text: &str) -> Result<Import, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    import(&path, &Key::new("gw", "g"))
+}
+
+fn notes(import: &Import) -> String {
+    import.notes.iter().map(|note| format!("{note}\n")).collect()
+}
+
+/// What a gateway makes of an imported configuration.
+fn plan(import: &Import) -> Plan {
+    let read = config::parse(&import.text, Path::new(""));
+    read.unwrap_or_else(|errors| panic!("{errors}\n{}", import.text)).plan
+}
+
+#[test]
+fn an_ingress_becomes_routes_that_are_served() {
+    let import = imported("ingress.yaml", INGRESS).unwrap();
+    let mut manifests = Manifests::default();
+    for text in [INGRESS, GATEWAY, &import.text] {
+        manifests.add(Path::new("all.yaml"), text);
+    }
+    assert_eq!(manifests.problems, [], "{}", import.text);
+    let settings = Settings { any_class: true, ..Settings::default() };
+    let translation = translate(&manifests.resources, &settings, &mut Addresses::default());
+    assert!(!translation.statuses.complain(), "{}", translation.statuses);
+    let plan = |index: usize| &translation.routes[index];
+    assert_eq!(translation.routes.len(), 2);
+    for index in 0..2 {
+        assert_eq!(&*plan(index).mirrors[0].backend, "test/next:8080");
+        assert_eq!(plan(index).mirrors[0].edits.host.as_ref().unwrap(), "next.test.svc.cluster.local:8080");
+    }
+    let backends: Vec<_> = translation.backends.iter().map(|spec| &*spec.name).collect();
+    assert_eq!(backends, ["default/api:80", "default/web:8000", "test/next:8080"]);
+    let notes = notes(&import);
+    assert!(notes.contains("proxy-body-size is not carried over") && notes.contains("tls is not"), "{notes}");
+}
+
+#[test]
+fn a_mirror_outside_of_the_cluster_gets_a_service() {
+    let text = INGRESS.replace(
+        "http://next.test.svc.cluster.local:8080$request_uri",
+        "https://shadow.example.com/fixed\n    nginx.ingress.kubernetes.io/mirror-host: other.example.com\n    nginx.ingress.kubernetes.io/mirror-request-body: 'off'",
+    );
+    let import = imported("ingress.yaml", &text).unwrap();
+    for part in
+        ["externalName: shadow.example.com", "wellKnownCACertificates: System", "host: other.example.com"]
+    {
+        assert!(import.text.contains(part), "{part}: {}", import.text);
+    }
+    let notes = notes(&import);
+    for part in ["\"/fixed\" of mirror-target", "mirror-request-body is not", "here it is verified"] {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
+}
+
+#[test]
+fn what_is_no_ingress_is_said() {
+    assert!(imported("x.yaml", GATEWAY).unwrap_err().contains("there is no Ingress"));
+    assert!(imported("x.conf", "events {}").unwrap_err().contains("no server"));
+    assert!(imported("x.conf", "http {").unwrap_err().contains("line 1"));
+}
+
+const NGINX: &str = "
+worker_processes auto;
+events { worker_connections 1024; }
+http {
+    upstream app { server 127.0.0.1:9001 weight=3; server 127.0.0.1:9002; keepalive 16; }
+    upstream next { server next.internal:9003; }
+    split_clients $http_x_user $shadow { 10% on; * off; }
+    server {
+        listen 8080;
+        server_name shop.example.com;
+        location /api/ {
+            mirror /shadow;
+            mirror_request_body off;
+            proxy_set_header Host $host;
+            proxy_pass http://app;
+        }
+        location = /health { proxy_pass http://127.0.0.1:9009; }
+        location / { mirror /all; mirror /missing; proxy_set_header Host $host; proxy_pass http://app; rewrite ^ /x; }
+        location = /shadow {
+            internal;
+            if ($shadow = off) { return 204; }
+            proxy_set_header X-Env shadow;
+            proxy_pass http://next$request_uri;
+        }
+        location = /all { internal; proxy_set_header Host 'other.test:81'; proxy_pass http://next$request_uri; }
+        location ~ \\.php$ { proxy_pass http://app; }
+    }
+}
+";
+
+#[test]
+fn an_nginx_configuration_becomes_one_of_ours() {
+    let import = imported("nginx.conf", NGINX).unwrap();
+    let plan = plan(&import);
+    assert_eq!(plan.listeners[0].address.to_string(), "0.0.0.0:8080");
+    assert_eq!(plan.routes.len(), 3, "{}", import.text);
+    let mirror = &plan.routes[0].mirrors[0];
+    assert_eq!(&*mirror.backend, "next");
+    assert_eq!(mirror.share.fraction.percent(), 10.0);
+    assert_eq!(mirror.sample_by, Some(SampleKey::Header("x-user".parse().unwrap())));
+    assert_eq!((mirror.max_body, mirror.on_oversize), (Some(1), Oversize::HeadersOnly));
+    assert_eq!(mirror.edits.host.as_ref().unwrap(), "next");
+    assert_eq!(mirror.edits.headers.set.len(), 1);
+    assert!(plan.routes[1].mirrors.is_empty());
+    let all = &plan.routes[2].mirrors[0];
+    assert_eq!(all.share.fraction, Fraction::ALL);
+    assert_eq!(all.edits.host.as_ref().unwrap(), "other.test");
+    let notes = notes(&import);
+    for part in [
+        "rewrite is not carried over",
+        "~ \\.php$ is not",
+        "mirror /missing is not",
+        "client's Host goes through",
+        "without the port of other.test:81",
+    ] {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
+    assert!(import.notes.iter().all(|note| note.place.contains("nginx.conf:")), "{notes}");
+}
+
+#[test]
+fn a_share_may_be_the_name_of_an_upstream() {
+    let text = "
+split_clients $request_id $to { 2.5% next; * \"\"; }
+upstream next { server 127.0.0.1:9003; }
+server {
+    listen 127.0.0.1:8080;
+    location / { mirror /m; proxy_set_header Host $http_host; proxy_pass http://127.0.0.1:9001/; }
+    location = /m { internal; if ($to = \"\") { return 204; } proxy_pass http://$to$request_uri; }
+}
+";
+    let import = imported("site.conf", text).unwrap();
+    let plan = plan(&import);
+    let mirror = &plan.routes[0].mirrors[0];
+    assert_eq!((&*mirror.backend, mirror.share.fraction.percent()), ("next", 2.5));
+    assert_eq!(mirror.sample_by, None);
+}
