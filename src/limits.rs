@@ -132,6 +132,9 @@ pub const REMOVED_UNDERWAY: u8 = 16;
 /// Removed endpoints of one backend that are remembered until what they have in flight is broken off.
 /// Only a source that never rests gets there.
 pub const LEAVING: usize = 20_000;
+/// Times that a request is sent again because its endpoint said that it did not look at it: a connection
+/// that is being left (GOAWAY) is met by all that are on their way to it, and the next one may be, too.
+pub const UNPROCESSED: u8 = 8;
 /// Failures in a row after which an endpoint is left out.
 pub const EJECTION_FAILURES: u32 = 5;
 /// How long an endpoint is left out, at first and at most.

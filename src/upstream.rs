@@ -146,9 +146,10 @@ pub enum ExchangeError {
 /// Sends `message` to one endpoint of `backend` and waits for the head of the response.
 ///
 /// A connect failure, or a request of which nothing was written, goes on to another endpoint. What
-/// was written is sent again only by `again`: once when a reused connection closed before any byte of
-/// a response to a request without a body, whose method may be repeated, and beyond that as its route
-/// says: to an endpoint that it was sent to only if the route wants that, and when there is no other.
+/// was written is sent again only by `again`. Without a body: when the endpoint said that it did not look
+/// at it (RFC 9113, 8.7), and once when a reused connection closed before any byte of a response, if its
+/// method may be repeated. Beyond that as its route says: to an endpoint that it was sent to only if the
+/// route wants that, and when there is no other.
 pub async fn exchange(
     worker: &Arc<Worker>,
     backend: &Backend,
@@ -157,7 +158,7 @@ pub async fn exchange(
     policy: &Policy,
 ) -> Result<Exchanged, ExchangeError> {
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-    let (mut repeated, mut removed, mut waits) = (false, 0_u8, false);
+    let (mut repeated, mut refused, mut removed, mut waits) = (false, 0_u8, 0_u8, false);
     if again.as_ref().is_some_and(|again| again.retries.are_planned()) {
         backend.budget(worker.id(), policy.lane).earn();
     }
@@ -199,21 +200,23 @@ pub async fn exchange(
             }
             Err(failed) => failed,
         };
-        // A connection that was closed while it was kept says nothing of its endpoint, and one that
-        // was removed underway was not asked; a refused one was.
+        // A connection that was closed while it was kept, or that its endpoint leaves, says nothing of
+        // the endpoint, and one that was removed underway was not asked; a refused one was.
         match failed.is_removed() {
             true => removed += 1,
-            false if failed.reused => {}
+            false if failed.reused || failed.unprocessed => {}
             false => tried.push(endpoint.clone()),
         }
         let stale = failed.reused && matches!(failed.error, ExchangeError::Reset);
         let harmless = |head: &Head<'_>| {
-            head.length == Length::None && (failed.unprocessed || (stale && head.is_repeatable()))
+            let left_out = failed.unprocessed && refused < limits::UNPROCESSED;
+            head.length == Length::None && (left_out || (stale && !repeated && head.is_repeatable()))
         };
         message = match (failed.unsent, again.as_deref_mut()) {
             (Some(unsent), _) => unsent,
-            (None, Some(again)) if !repeated && harmless(&again.head) => {
-                repeated = true;
+            (None, Some(again)) if harmless(&again.head) => {
+                repeated |= !failed.unprocessed;
+                refused += u8::from(failed.unprocessed);
                 Message::new(backend.speech(), &again.head, None)?
             }
             (None, Some(again)) if again.retries.cover(failure) => {
