@@ -116,7 +116,7 @@ async fn measure(size: &Size, rate: usize, events: usize) -> Outcome<()> {
         };
         let generation = backend.endpoints().generation();
         let sent = Instant::now();
-        cluster.order(&format!("change {service} {event}"))?;
+        cluster.order(&format!("change {service} {}", event + 1))?;
         let taken = published(backend.clone(), generation, sent).await?;
         waits.entry(lane).or_default().push(taken);
     }

@@ -117,7 +117,12 @@ fn slice(service: usize, endpoints: usize, event: usize) -> Value {
     let endpoint = |number: usize| {
         // One pod has another address after each event.
         let (high, low) = (service / 250, service % 250);
-        let host = if number == 0 { 50 + event % 200 } else { number };
+        let host = match (number, event) {
+            (0, 0) => 49,
+            // Another one than the last time, too: no lane's turns are a multiple of it.
+            (0, event) => 50 + event % 199,
+            (number, _) => number,
+        };
         let address = format!("10.{high}.{low}.{host}");
         json!({
             "addresses": [address],
