@@ -367,8 +367,8 @@ async fn reap(registry: Arc<Registry>) {
     let mut turns = tokio::time::interval(limits::REAP);
     loop {
         turns.tick().await;
-        let Some(oldest) = Instant::now().checked_sub(limits::IDLE_AGE) else { continue };
-        registry.live().iter().for_each(|backend| backend.reap(oldest));
+        let now = Instant::now();
+        registry.live().iter().for_each(|backend| backend.reap(now));
         // Reads files; beside the control runtime, like all that blocks.
         let living = registry.live();
         let _read = tokio::task::spawn_blocking(move || living.iter().for_each(|one| one.reload_tls())).await;

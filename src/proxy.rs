@@ -9,6 +9,7 @@ pub mod client_body;
 pub mod connection;
 pub mod deadlines;
 pub mod framing;
+pub mod gather;
 pub mod grpc;
 mod hello;
 pub mod proxy_protocol;

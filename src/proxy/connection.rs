@@ -1,32 +1,24 @@
-//! One client connection: which protocol it speaks, hyper with every limit set, its drain.
+//! One client connection: what it opens with, which protocol it speaks, what its requests share.
+
+mod serving;
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::watch;
 
 use super::Gateway;
 use super::accept::Listener;
 use super::accept::socket::local_address;
 use super::admission::AddressSlot;
 use super::deadlines::ConnectionState;
-use super::framing::refusal::Refusal as Framing;
 use super::framing::{Framed, Protocol};
 use super::proxy_protocol;
 use super::record;
-use super::request::handle;
 use super::sanitize::ClientInfo;
 use super::tls_route::{self, Routed};
-use crate::limits;
 use crate::mirror::copy::Copy;
-use crate::plan::ClientLimits;
 use crate::routing::table::Route;
-use crate::streams::{Piece, StreamTasks};
 use crate::telemetry::access_log::RequestFacts;
 use crate::telemetry::gateway::Refusal;
 use crate::upstream::proxy_protocol::Addresses;
@@ -201,8 +193,8 @@ async fn serve(
         place: Arc::downgrade(&place),
     });
     match protocol {
-        Protocol::Http1 => serve_http1(context, framed, &limits).await,
-        Protocol::Http2 => serve_http2(context, framed, &limits).await,
+        Protocol::Http1 => serving::http1(context, framed, &limits).await,
+        Protocol::Http2 => serving::http2(context, framed, &limits).await,
     }
     drop(place);
 }
@@ -273,98 +265,6 @@ async fn open(
         tls_name,
         slot,
     })
-}
-
-async fn serve_http1(context: Arc<Context>, framed: Framed<Stream>, client: &ClientLimits) {
-    let mut draining = context.gateway.draining();
-    let requests = context.clone();
-    let service = service_fn(move |request| handle(requests.clone(), None, request));
-    let connection = http1::Builder::new()
-        .half_close(context.listener.half_close)
-        .max_headers(client.head_fields)
-        .max_header_size(client.head_bytes)
-        .max_buf_size(limits::CONNECTION_BUFFER - limits::HEAD_BYTES + client.head_bytes)
-        // Deadlines are ours, and a timer armed per request costs 6 %.
-        .header_read_timeout(None)
-        .serve_connection(TokioIo::new(framed), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        // A request of which something has come is read before the connection is told to close.
-        biased;
-        ended = connection.as_mut() => ended,
-        () = told(&mut draining) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    // A connection's end has been told to whoever waited on it: what is left is to count.
-    if ended.is_err_and(|error| error.is_parse()) && !context.state.is_refused() {
-        context.gateway.refusals().record(Framing::Unparsed);
-    }
-}
-
-async fn serve_http2(context: Arc<Context>, framed: Framed<Stream>, client: &ClientLimits) {
-    let mut draining = context.gateway.draining();
-    let requests = context.clone();
-    let tasks = StreamTasks::new(context.worker.clone(), context.state.clone());
-    let streams = tasks.clone();
-    let patience = client.write_stall;
-    let service = service_fn(move |request| {
-        let piece = Piece::new(Some(patience));
-        streams.next(piece.clone());
-        handle(requests.clone(), Some(piece), request)
-    });
-    let connection = http2::Builder::new(tasks)
-        .timer(TokioTimer::new())
-        .enable_connect_protocol()
-        .max_concurrent_streams(client.http2_streams)
-        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(
-            limits::HTTP2_STREAM_WINDOW
-                .saturating_mul(client.http2_streams)
-                .min(limits::HTTP2_CONNECTION_WINDOW),
-        )
-        .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
-        .keep_alive_interval(limits::HTTP2_CLIENT_PING)
-        .keep_alive_timeout(limits::HTTP2_PING_PATIENCE)
-        .max_header_list_size(u32::try_from(client.head_bytes).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS)
-        .max_local_error_reset_streams(limits::HTTP2_LOCAL_ERROR_RESETS)
-        .serve_connection(TokioIo::new(framed), service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = told(&mut draining) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Some(reason) = ended.err().and_then(|error| given_up(&error)) {
-        context.gateway.metrics().gateway.refused(reason);
-    }
-}
-
-/// Why we gave an HTTP/2 connection up, when it was us.
-fn given_up(error: &hyper::Error) -> Option<Refusal> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let reason = error.reason().filter(|_| error.is_library())?;
-            return match reason {
-                h2::Reason::NO_ERROR => None,
-                h2::Reason::ENHANCE_YOUR_CALM => Some(Refusal::Http2Flood),
-                _ => Some(Refusal::Http2Protocol),
-            };
-        }
-        cause = error.source();
-    }
-    None
-}
-
-async fn told(draining: &mut watch::Receiver<bool>) {
-    // An error means that the gateway is gone, which is as good as being told.
-    drop(draining.wait_for(|draining| *draining).await);
 }
 
 /// A connection in the counts of its worker and of the process.

@@ -4,7 +4,8 @@
 //! and its requests store into. One sweeper per worker looks at all of them each
 //! [`limits::DEADLINE_TICK`] and expires those whose time is up: their next read or write fails with
 //! `TimedOut`, and they are woken for it. A connection with a request in flight never expires for
-//! being quiet: only a write without progress ends it.
+//! being quiet: only a write without progress ends it. The sweeper also says which connections have
+//! been idle for so long that they should keep no buffers ([`ConnectionState::rests`]).
 //!
 //! Called by [`super::framing::Framed`] (reads, writes), the request handler (requests in flight) and
 //! the worker (registration, sweeper). It never closes anything itself.
@@ -112,6 +113,10 @@ pub struct ConnectionState {
     pass_through: AtomicBool,
     /// A request was refused on its raw bytes.
     refused: AtomicBool,
+    /// Whether what was read ends with a whole request. Never said of bytes that nobody checks.
+    between: AtomicBool,
+    /// Set by the sweeper: see [`Self::rests`].
+    tired: AtomicBool,
     /// Index of the [`Expiry`], plus one; 0 while none has passed.
     expired: AtomicU8,
     waker: Mutex<Option<Waker>>,
@@ -165,6 +170,8 @@ impl Deadlines {
             abandoned: AtomicU32::new(0),
             pass_through: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            between: AtomicBool::new(false),
+            tired: AtomicBool::new(false),
             expired: AtomicU8::new(0),
             waker: Mutex::default(),
         });
@@ -207,11 +214,14 @@ impl Deadlines {
         self.now.store(tick, Ordering::Relaxed);
         let slots = self.slots();
         let rest = slots.states.get(from..).unwrap_or_default();
+        let mut tired = 0;
         for state in rest.iter().take(limits::DEADLINE_SLICE).flatten() {
-            if let Some(expiry) = state.due(tick, &self.limits)
-                && state.expire(expiry)
-            {
-                self.count(expiry);
+            if let Some(expiry) = state.due(tick, &self.limits) {
+                if state.expire(expiry) {
+                    self.count(expiry);
+                }
+            } else if tired < limits::RESTS_AT_ONCE && state.tires(tick) {
+                tired += 1;
             }
         }
         (rest.len() > limits::DEADLINE_SLICE).then_some(from + limits::DEADLINE_SLICE)
@@ -341,6 +351,28 @@ impl ConnectionState {
         self.write_since.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether it has been idle for [`limits::REST_AFTER`] and whoever serves it holds nothing of any
+    /// message: then it may drop all that it has but the stream. Its task is woken when that begins.
+    pub fn rests(&self) -> bool {
+        self.tired.load(Ordering::Relaxed) && self.is_idle()
+    }
+
+    /// Somebody serves it again.
+    pub(super) fn wakes_up(&self) {
+        self.tired.store(false, Ordering::Relaxed);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.between.load(Ordering::Relaxed)
+            && self.waiting_for() == Some(Expiry::Idle)
+            && !self.is_write_pending()
+    }
+
+    /// Whether what was read so far ends with a whole request.
+    pub(super) fn between(&self, between: bool) {
+        self.between.store(between, Ordering::Relaxed);
+    }
+
     /// What is waited for from now on, while no request is in flight.
     pub(super) fn waits_for(&self, expiry: Expiry) {
         self.since.store(self.deadlines.now(), Ordering::Relaxed);
@@ -386,6 +418,17 @@ impl ConnectionState {
         }
         let expiry = self.waiting_for()?;
         passed(expiry, self.since.load(Ordering::Relaxed))
+    }
+
+    /// True when it becomes idle for long enough to rest.
+    fn tires(&self, now: u32) -> bool {
+        let idle = now.saturating_sub(self.since.load(Ordering::Relaxed));
+        let tires = idle > ticks(limits::REST_AFTER) && self.is_idle();
+        if !tires || self.tired.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        self.waker().iter().for_each(Waker::wake_by_ref);
+        true
     }
 
     /// False when it had expired before.

@@ -150,6 +150,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         }
     }
 
+    /// Waits for a byte of the next request and keeps it, so that until then nobody need have a buffer
+    /// for it. False when the client left.
+    ///
+    /// # Errors
+    ///
+    /// The stream's own, and `TimedOut`.
+    pub async fn begun(&mut self) -> io::Result<bool> {
+        if self.kept.is_empty() && !self.ended {
+            self.ended = poll_fn(|context| self.poll_keep(context)).await? == 0;
+        }
+        self.state().wakes_up();
+        Ok(!self.kept.is_empty())
+    }
+
     fn poll_keep(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut storage = [MaybeUninit::uninit(); limits::DETECT_BYTES];
         let mut buffer = ReadBuf::uninit(&mut storage);
@@ -213,6 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         if now != self.told {
             self.told = now;
             let expiry = if now.0 == Position::Head { Expiry::Head } else { Expiry::Idle };
+            self.registration.state().between(now.0 == Position::Between);
             self.registration.state().waits_for(expiry);
         }
     }
@@ -221,6 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         self.refusals.record(violation.refusal);
         self.registration.state().refuse();
         self.mode = Mode::Refused(violation.refusal, violation.position);
+        self.registration.state().between(false);
         self.registration.state().waits_for(Expiry::Idle);
         buffer.set_filled(start + violation.deliver);
         self.kept = Vec::new();

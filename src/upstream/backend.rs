@@ -243,11 +243,11 @@ impl Backend {
         }
     }
 
-    /// Closes connections that have been idle since before `oldest`.
-    pub fn reap(&self, oldest: Instant) {
+    /// Closes connections that have been idle for too long at `now`.
+    pub fn reap(&self, now: Instant) {
         self.state().replaced.retain(|set| Arc::strong_count(set) > 1);
         let set = self.endpoints.load_full();
-        set.entries().iter().for_each(|entry| entry.endpoint.reap(oldest));
+        set.entries().iter().for_each(|entry| entry.endpoint.reap(now));
     }
 
     /// Puts the same endpoints into use as they do now. `news`: when there is something to tell.

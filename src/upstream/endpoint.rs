@@ -58,9 +58,9 @@ impl Endpoint {
             .fold((0, 0), |(flying, open), pool| (flying + pool.in_flight(), open + pool.connections()))
     }
 
-    /// Closes connections that have been idle since before `oldest`.
-    pub(super) fn reap(&self, oldest: Instant) {
-        self.lanes.iter().flat_map(Sharded::iter).for_each(|pool| pool.reap(oldest));
+    /// Closes connections that have been idle for too long at `now`.
+    pub(super) fn reap(&self, now: Instant) {
+        self.lanes.iter().flat_map(Sharded::iter).for_each(|pool| pool.reap(now));
     }
 
     /// Breaks off what it still has in flight, of those exchanges that may be broken off.

@@ -1,5 +1,7 @@
 //! Client connections: reuse, pipelining, half-closed and aborted ones.
 
+use mirrorgate::limits;
+
 use crate::harness::{End, Upstream, eventually, gateway, within};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,6 +56,30 @@ async fn pipelined_requests_are_answered_in_order() {
     }
     gateway.outcome("delivered", 40).await;
     gateway.settled().await;
+}
+
+/// It gives its buffers back when it was idle for a while, which only time can bring about.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_rested_serves_on() {
+    let upstream = Upstream::saying("hello").await;
+    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", upstream.address)).await;
+    let mut client = gateway.connect().await;
+    let request = "GET / HTTP/1.1\r\nhost: test\r\n\r\n";
+    let rest = limits::REST_AFTER + 3 * limits::DEADLINE_TICK;
+    // Empty lines between requests are skipped (RFC 9112, 2.2), wherever the rest falls.
+    for (first, second) in [(request, ""), (&request[..20], &request[20..]), (request, "\r\n")] {
+        client.send(first).await;
+        client.send(second).await;
+        assert_eq!(client.response().await.text(), "hello");
+        tokio::time::sleep(rest).await;
+    }
+    client.send(request.repeat(2)).await;
+    assert_eq!(client.response().await.text(), "hello");
+    assert_eq!(client.response().await.text(), "hello");
+    tokio::time::sleep(rest).await;
+    client.send("GET / HTTP/1.1\nhost: test\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 400, "what comes after a rest is checked, too");
+    assert_eq!(client.closed().await, b"");
 }
 
 #[tokio::test(flavor = "multi_thread")]

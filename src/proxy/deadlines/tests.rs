@@ -153,3 +153,52 @@ async fn the_sweeper_keeps_time() {
     assert_eq!(connection.state().expired(), Some(Expiry::FirstByte));
     sweeper.abort();
 }
+
+#[test]
+fn a_connection_rests_when_it_has_nothing_to_do() {
+    let deadlines = deadlines();
+    let connection = deadlines.register().unwrap();
+    let state = connection.state();
+    let woken = Arc::new(Woken::default());
+    let waker = Arc::clone(&woken).into();
+    state.park(&mut None, &Context::from_waker(&waker));
+    let after = ticks(limits::REST_AFTER) + 1;
+    let rests = |tick: u32| {
+        deadlines.sweep(tick, 0);
+        state.rests()
+    };
+    state.waits_for(Expiry::Idle);
+    assert!(!rests(after), "nobody has said that it is between two requests");
+    state.between(true);
+    state.write_pending();
+    assert!(!rests(after));
+    state.write_progressed();
+    let request = state.request();
+    assert!(!rests(after));
+    drop(request);
+    assert!(!rests(2 * after - 1), "it was busy until now");
+    assert!(rests(2 * after) && rests(2 * after + 1));
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1, "woken once");
+    // A request that comes before its task has had a turn keeps it awake.
+    state.between(false);
+    assert!(!state.rests());
+    state.between(true);
+    state.wakes_up();
+    assert!(!state.rests());
+}
+
+#[test]
+fn not_all_are_told_to_rest_at_once() {
+    let deadlines = deadlines();
+    let connections: Vec<_> = (0..limits::RESTS_AT_ONCE + 1).map(|_| deadlines.register().unwrap()).collect();
+    for connection in &connections {
+        connection.state().waits_for(Expiry::Idle);
+        connection.state().between(true);
+    }
+    let resting = || connections.iter().filter(|connection| connection.state().rests()).count();
+    let after = ticks(limits::REST_AFTER) + 2;
+    deadlines.sweep(after, 0);
+    assert_eq!(resting(), limits::RESTS_AT_ONCE);
+    deadlines.sweep(after, 0);
+    assert_eq!(resting(), limits::RESTS_AT_ONCE + 1);
+}

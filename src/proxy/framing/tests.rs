@@ -398,3 +398,52 @@ async fn small_pieces_are_written_as_one() {
         assert_eq!(written, expected.0);
     }
 }
+
+#[tokio::test]
+async fn a_connection_rests_between_requests_only() {
+    let (server, mut client) = serve(1024);
+    let tick = |tick: u32| {
+        server.deadlines.sweep(tick, 0);
+        server.state.rests()
+    };
+    client.write_all(GOOD.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.unwrap();
+    while server.state.requests() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(tick(100));
+    let (half, rest) = GOOD.split_at(20);
+    client.write_all(half.as_bytes()).await.unwrap();
+    while server.state.rests() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!tick(110), "a head has begun");
+    client.write_all(rest.as_bytes()).await.unwrap();
+    drop(client);
+}
+
+#[tokio::test]
+async fn what_begins_a_request_is_kept_and_still_checked() {
+    let (mut client, stream) = duplex(4096);
+    let deadlines = Deadlines::new(DeadlineSettings::default());
+    let refusals = Arc::new(RefusalCounts::default());
+    let mut framed = Framed::new(stream, deadlines.register().unwrap(), Arc::clone(&refusals), true);
+    client.write_all(GOOD.as_bytes()).await.unwrap();
+    assert!(framed.begun().await.unwrap());
+    assert!(framed.begun().await.unwrap(), "what is kept is enough");
+    let mut read = vec![0; GOOD.len()];
+    framed.read_exact(&mut read).await.unwrap();
+    assert_eq!(read, GOOD.as_bytes());
+    client.write_all(b"GET / HTTP/1.1\nHost: a\r\n\r\n").await.unwrap();
+    assert!(framed.begun().await.unwrap());
+    let mut read = Vec::new();
+    framed.read_to_end(&mut read).await.unwrap();
+    assert!(read.ends_with(POISON), "{:?}", String::from_utf8_lossy(&read));
+    drop(client);
+
+    let (client, stream) = duplex(4096);
+    let mut framed = Framed::new(stream, deadlines.register().unwrap(), refusals, true);
+    drop(client);
+    assert!(!framed.begun().await.unwrap(), "the client left");
+}
