@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-
 use super::Gateway;
 use super::accept::Listener;
 use super::accept::socket::local_address;

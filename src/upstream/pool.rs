@@ -195,7 +195,7 @@ impl Lease {
     }
 
     /// The most recently used idle connection that is still open.
-    pub(super) fn take_idle(&mut self) -> Option<Stream> {
+    pub fn take_idle(&mut self) -> Option<Stream> {
         let mut closed = 0;
         let mut kept = self.pool().kept();
         let found = loop {
@@ -221,14 +221,14 @@ impl Lease {
     }
 
     /// A connection was made for this exchange.
-    pub(super) fn connected(&mut self) {
+    pub fn connected(&mut self) {
         if !std::mem::replace(&mut self.connected, true) {
             self.pool().open.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The exchange is over and its connection may serve another.
-    pub(super) fn give_back(mut self, stream: Stream) {
+    pub fn give_back(mut self, stream: Stream) {
         let owner = self.owner.take();
         let mut kept = self.pool().kept();
         if kept.closed {
