@@ -36,6 +36,7 @@ use tokio::sync::{mpsc, watch};
 use self::accept::Listener;
 use self::accept::socket::{Handed, Socket};
 use self::admission::Admission;
+use self::connection::Counted;
 use self::deadlines::Deadlines;
 use self::framing::refusal::RefusalCounts;
 use crate::limits;
@@ -68,7 +69,7 @@ pub struct Seat {
 /// What a worker is told.
 enum Order {
     Listen(Socket, Arc<Listener>),
-    Serve(Handed, SocketAddr, Arc<Listener>),
+    Serve(Handed, (SocketAddr, Counted), Arc<Listener>),
     Stop { requests: Duration, copies: Duration },
 }
 
@@ -205,7 +206,7 @@ impl Seat {
         self.connections.load(Ordering::Relaxed)
     }
 
-    fn hand(&self, stream: Handed, peer: SocketAddr, listener: Arc<Listener>) -> bool {
+    fn hand(&self, stream: Handed, peer: (SocketAddr, Counted), listener: Arc<Listener>) -> bool {
         self.orders.try_send(Order::Serve(stream, peer, listener)).is_ok()
     }
 

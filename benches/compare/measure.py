@@ -42,6 +42,24 @@ def cpu_microseconds(pid):
     return total / 1e3
 
 
+def cpu_by_thread(pid):
+    """The same for each thread of the tree by itself."""
+    found = {}
+    for process in tree(pid):
+        for thread in listing(f"/proc/{process}/task"):
+            try:
+                found[thread] = int(Path(f"/proc/{process}/task/{thread}/schedstat").read_text().split()[0]) / 1e3
+            except (OSError, ValueError):
+                pass
+    return found
+
+
+def busiest(before, after, workers):
+    """CPU of the busiest thread over the mean of as many as there are workers."""
+    used = sorted((after[thread] - before.get(thread, 0) for thread in after), reverse=True)[:workers]
+    return used[0] * workers / sum(used) if sum(used) else None
+
+
 def memory_mib(pid):
     """Resident memory of the tree; pages that a master and its workers share count once (Pss)."""
     total = 0

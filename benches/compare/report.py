@@ -12,6 +12,7 @@ import peers
 COLUMNS = [  # key, heading, digits
     ("cpu", "CPU us/request", 1), ("ns_per_byte", "CPU ns/byte", 2), ("rps", "requests/s", 0), ("busy", "core busy", 2),
     ("rate", "offered/s", 0), ("p50", "p50 ms", 2), ("p99", "p99 ms", 2), ("failed", "failed", 0),
+    ("busiest", "busiest worker over the mean", 2), ("there", "GiB/s there", 2), ("back", "GiB/s back", 2), ("most", "most MiB", 1),
     ("syscalls", "calls/request", 2), ("requests", "connections", 0), ("idle", "idle MiB", 1), ("open", "open MiB", 1),
     ("after", "closed MiB", 1), ("memory", "MiB", 1), ("descriptors", "fds", 0),
 ]

@@ -17,7 +17,7 @@ class Scenario:
     name: str
     title: str
     rows: list
-    tool: str = "wrk"  # wrk, h2load, openloop or idle
+    tool: str = "wrk"  # wrk, h2load, openloop, idle or giant
     connections: int = 64
     body: int = 0
     scheme: str = "http"
@@ -62,6 +62,10 @@ def all_scenarios():
         Scenario("access-log", "access log to a file", rows(FORWARDING, access_log=True)
                  + [("mirrorgate, no log", "mirrorgate", Case())]),
         Scenario("two-workers", "two workers, nothing pinned", rows(["mirrorgate", "nginx", "haproxy"], workers=2), pinned=False),
+        Scenario("unequal", "8 busy connections among 1,000, two workers", rows(["mirrorgate", "nginx", "haproxy"], workers=2),
+                 connections=8, pinned=False, options={"resting": 992, "seconds": 10, "rounds": 3}),
+        Scenario("giant", "1 GiB there and 1 GiB back, one mirror", rows(MIRRORING, mirrors=[("giant", 100)]), tool="giant",
+                 options={"bytes": 1 << 30}),
         Scenario("latency", "latency from the intended moment, no mirror", rows(FORWARDING), tool="openloop"),
         Scenario("latency-mirror", "the same with one mirror", rows(MIRRORING, mirrors=mirrors(1)), tool="openloop"),
         Scenario("latency-stalled", "the same, the mirror accepts and never answers",

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use self::socket::{Handed, Socket};
+use super::connection::Counted;
 use super::tls::Terminator;
 use super::{Gateway, connection};
 use crate::discovery::source::EndpointAddress;
@@ -77,10 +78,14 @@ fn place(
         return;
     }
     let least = seats.iter().filter(|seat| seat.load() < here).min_by_key(|seat| seat.load());
+    // Counted before it is handed over: several are accepted in one turn, and all of them would go to
+    // the worker that had the fewest at its beginning.
+    let counted = Counted::new(gateway, least.unwrap_or(&seats[worker.id().0]));
     match least {
-        None => connection::spawn(gateway, worker, stream, peer, listener),
+        None => connection::spawn(gateway, worker, stream, (peer, counted), listener),
         Some(seat) => {
-            let handed = Handed::new(stream).is_ok_and(|stream| seat.hand(stream, peer, listener.clone()));
+            let handed =
+                Handed::new(stream).is_ok_and(|stream| seat.hand(stream, (peer, counted), listener.clone()));
             if !handed {
                 gateway.metrics().gateway.refused(Refusal::ConnectionLimit);
             }

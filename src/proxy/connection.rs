@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::Gateway;
 use super::accept::Listener;
 use super::accept::socket::local_address;
 use super::admission::AddressSlot;
@@ -16,6 +15,7 @@ use super::proxy_protocol;
 use super::record;
 use super::sanitize::ClientInfo;
 use super::tls_route::{self, Routed};
+use super::{Gateway, Seat};
 use crate::mirror::copy::Copy;
 use crate::routing::table::Route;
 use crate::telemetry::access_log::RequestFacts;
@@ -120,10 +120,9 @@ pub(super) fn spawn(
     gateway: &Arc<Gateway>,
     worker: &Arc<Worker>,
     stream: Stream,
-    peer: SocketAddr,
+    (peer, counted): (SocketAddr, Counted),
     listener: &Arc<Listener>,
 ) {
-    let counted = Counted::new(gateway, worker);
     let (gateway, listener) = (gateway.clone(), listener.clone());
     let home = worker.clone();
     worker.spawn(async move {
@@ -267,14 +266,15 @@ async fn open(
 }
 
 /// A connection in the counts of its worker and of the process.
-struct Counted {
+pub(super) struct Counted {
     gateway: Arc<Gateway>,
     seat: Arc<AtomicUsize>,
 }
 
 impl Counted {
-    fn new(gateway: &Arc<Gateway>, worker: &Worker) -> Self {
-        let seat = gateway.seats()[worker.id().0].count();
+    /// One more on `seat`'s worker.
+    pub(super) fn new(gateway: &Arc<Gateway>, seat: &Seat) -> Self {
+        let seat = seat.count();
         seat.fetch_add(1, Ordering::Relaxed);
         gateway.metrics().gateway.client_connections.fetch_add(1, Ordering::Relaxed);
         gateway.metrics().gateway.client_connections_total.fetch_add(1, Ordering::Relaxed);
