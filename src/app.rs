@@ -8,6 +8,7 @@ mod feed;
 mod handle;
 mod listeners;
 mod reload;
+mod traces;
 mod view;
 
 use std::net::SocketAddr;
@@ -205,8 +206,9 @@ impl Running {
             tracing::warn!("{warning}");
         }
         let workers = plan.workers.unwrap_or_else(cores);
-        // One more than there are threads, for what a program hands in itself ([`Handle::service`]).
-        let shards = workers + 1;
+        // More than there are threads: one for what a program hands in itself ([`Handle::service`]),
+        // one for spans.
+        let shards = workers + 2;
         let metrics = Arc::new(Metrics::new(shards));
         let registry = Arc::new(Registry::new(shards, metrics.clone()));
         let builder = Arc::new(Builder::new(registry.clone(), metrics.clone()));
@@ -237,8 +239,9 @@ impl Running {
         tasks.spawn(reap(registry.clone()));
         first_answers(answered).await;
 
+        let traces = traces::start(plan, workers + 1, &registry, &metrics, &mut tasks);
         let (gateway, threads) =
-            Gateway::start(workers, table, metrics.clone(), access_log).map_err(unusable)?;
+            Gateway::start(workers, table, metrics.clone(), (access_log, traces)).map_err(unusable)?;
         tasks.spawn(watch_memory(gateway.clone()));
         tasks.spawn(supervise(gateway.clone()));
         listeners.open(&gateway, bound, &plan.listeners);
@@ -300,6 +303,7 @@ impl Running {
         // A worker that panicked has said so.
         let _joined = tokio::task::spawn_blocking(move || workers.join()).await;
         flush(&gateway).await;
+        gateway.traces().flush(limits::SPANS_INTERVAL).await;
         tracing::info!("drained");
         drop(tasks);
     }

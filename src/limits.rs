@@ -327,6 +327,14 @@ pub const ACCESS_LOG_WAKE: usize = 64 * KIB;
 pub const ACCESS_LOG_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes of one text in an access record; the rest of a longer one is left out.
 pub const ACCESS_LOG_TEXT: usize = 2 * KIB;
+/// Spans that wait to be sent; what does not fit is dropped and counted. About 2 MiB.
+pub const SPANS_QUEUE: usize = 4096;
+/// Spans sent at once.
+pub const SPANS_BATCH: usize = 512;
+/// How long spans are collected before they are sent together.
+pub const SPANS_INTERVAL: Duration = Duration::from_secs(1);
+/// For a collector to take what it is sent.
+pub const SPANS_PATIENCE: Duration = Duration::from_secs(10);
 /// Time between two lines of the log that tell the same kind of failure.
 pub const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Times that a mirror's counts are read before they are said not to add up.

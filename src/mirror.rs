@@ -22,7 +22,7 @@ mod meeting;
 pub mod outcome;
 pub mod pair;
 pub mod tee;
-mod trace;
+pub(crate) mod trace;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -40,6 +40,8 @@ pub struct Plan {
     pub admin: Option<AdminPlan>,
     /// Where access records go.
     pub access_log: AccessLogPlan,
+    /// Where spans go; `None`: there are none.
+    pub traces: Option<TracesPlan>,
     /// Every backend that a route may name, in order of appearance, each name once.
     pub backends: Vec<BackendSpec>,
     /// Routes in order of precedence among equals.
@@ -68,6 +70,15 @@ pub struct AdminPlan {
     pub address: SocketAddr,
     /// A file with the bearer token that allows changes from beyond loopback.
     pub token_file: Option<PathBuf>,
+}
+
+/// Where spans go, and how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracesPlan {
+    /// The backend that takes them by OTLP over HTTP.
+    pub collector: Arc<str>,
+    /// The share of those requests that come without a trace.
+    pub fraction: Fraction,
 }
 
 /// Where access records go.

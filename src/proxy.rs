@@ -45,6 +45,7 @@ use crate::shard::WorkerId;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::telemetry::process;
+use crate::telemetry::spans::Traces;
 use crate::worker::Worker;
 
 /// What all workers share: an immutable table and where to count.
@@ -52,6 +53,7 @@ pub struct Gateway {
     table: ArcSwap<RoutingTable>,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
+    traces: Traces,
     unrouted: Arc<RouteMetrics>,
     admission: Admission,
     deadlines: Vec<Arc<Deadlines>>,
@@ -82,7 +84,7 @@ impl Gateway {
         workers: usize,
         table: RoutingTable,
         metrics: Arc<Metrics>,
-        access_log: AccessLog,
+        (access_log, traces): (AccessLog, Traces),
     ) -> io::Result<(Arc<Self>, Workers)> {
         let mut inboxes = Vec::new();
         let mut seats = Vec::new();
@@ -98,6 +100,7 @@ impl Gateway {
             unrouted: metrics.route(&"none".into()),
             metrics,
             access_log,
+            traces,
             admission: Admission::default(),
             deadlines: homes.iter().map(|worker| worker.deadlines().clone()).collect(),
             draining: AtomicBool::new(false),
@@ -147,6 +150,11 @@ impl Gateway {
     /// Where transactions are recorded.
     pub fn access_log(&self) -> &AccessLog {
         &self.access_log
+    }
+
+    /// Where their spans go.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// Where requests are counted that no route took.

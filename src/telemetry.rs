@@ -14,3 +14,4 @@ mod handles;
 mod histogram;
 mod page;
 pub mod process;
+pub mod spans;

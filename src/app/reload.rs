@@ -162,6 +162,7 @@ impl Reloader {
         let fixed = [
             ("admin", current.admin != next.plan.admin),
             ("access_log", current.access_log != next.plan.access_log),
+            ("traces", current.traces != next.plan.traces),
             ("workers", current.workers != next.plan.workers),
         ];
         for (key, _) in fixed.into_iter().filter(|(_, changed)| *changed) {

@@ -26,7 +26,7 @@ use super::error::Problem;
 use super::http_values::LogWord;
 use super::raw;
 use crate::discovery::source::EndpointAddress;
-use crate::plan::{AccessLogPlan, AdminPlan, ListenerPlan, Plan};
+use crate::plan::{AccessLogPlan, AdminPlan, Fraction, ListenerPlan, Plan, TracesPlan};
 
 /// The admin API's address unless another is given.
 pub(super) const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
@@ -50,6 +50,10 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
     let zone = file.zone.as_ref().map(|zone| Arc::from(zone.value.0.as_str()));
     let mut backends = BackendTable::new(file.backends.as_ref(), zone.as_ref(), base, report);
     let routes = route::routes(file, &listeners, &mut backends, report);
+    let traces = file.traces.as_ref().and_then(|raw| {
+        let fraction = raw.percent.as_ref().map_or(Fraction::ALL, |percent| percent.value.0);
+        Some(TracesPlan { collector: backends.reference(&raw.collector, report)?, fraction })
+    });
     Plan {
         listeners: listeners.into_iter().map(|(plan, _)| plan).collect(),
         sections: Vec::new(),
@@ -63,6 +67,7 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
             },
             Some(WordOr::Mapping(to)) => AccessLogPlan::File(base.join(&to.file.value.0)),
         },
+        traces,
         backends: backends.finish(report),
         routes,
         trusted_hops: file.trusted_hops.as_ref().map_or(0, |hops| hops.value.0),

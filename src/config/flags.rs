@@ -76,6 +76,7 @@ pub fn from_flags(
             listeners: listeners.into_iter().map(compile::new_listener).collect(),
             admin: admin_address.map(|address| AdminPlan { address, token_file: None }),
             access_log: AccessLogPlan::Off,
+            traces: None,
             sections: Vec::new(),
             streams: Vec::new(),
             backends: specs,

@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::address::{HostPort, ListenAddress, ServiceName};
+use super::address::{HostPort, ListenAddress, Reference, ServiceName};
 use super::decode::{List, Located, Scalar, Table, WordOr, record};
 use super::error::Problem;
 use super::http_values::{
     ClientModeWord, FilePath, HostName, HostWord, LogWord, Name, ProtocolWord, ProxyWord, Pseudonym,
     TlsVersionWord,
 };
-use super::units::{Size, Whole};
+use super::units::{Percent, Size, Whole};
 use crate::discovery::source::EndpointAddress;
 use crate::limits;
 
@@ -36,6 +36,8 @@ record! {
         admin: Option<WordOr<Located<AdminWord>, Admin>>,
         /// Where access records go: `off` (the default), `stdout`, or `{ file: path }`.
         access_log: Option<WordOr<Located<LogWord>, LogFile>>,
+        /// Where spans of requests and copies go, by OTLP over HTTP; nowhere if absent.
+        traces: Option<Traces>,
         /// How many proxies stand in front whose X-Forwarded-*, X-Request-Id and copy marker are
         /// believed; 0 if absent.
         trusted_hops: Option<Located<Whole<0, { u32::MAX }>>>,
@@ -53,6 +55,18 @@ record! {
         routes: Option<List<Route>>,
         /// Backends by name.
         backends: Option<Table<Backend>>,
+    }
+}
+
+record! {
+    /// Spans, one for each request that is traced and one for each copy of it. Only in a program that
+    /// was built with the feature `otlp`.
+    pub(super) struct Traces shorthand collector {
+        /// The name of an entry in `backends`, or a URL: who takes them, at `/v1/traces`.
+        collector: Located<Reference>,
+        /// How many in a hundred of the requests that come without a `traceparent` are traced; all if
+        /// absent, 0 is none. Those that come with a sampled one always are.
+        percent: Option<Located<Percent>>,
     }
 }
 

@@ -32,6 +32,7 @@ pub struct Copy {
     message: Result<Message, ExchangeError>,
     reader: Option<Arc<Reader>>,
     key: Option<NonZeroU64>,
+    span: u64,
 }
 
 /// How a copy ended, for the access log.
@@ -46,6 +47,8 @@ pub struct Delivery {
     pub error: Option<String>,
     /// From the start of the copy.
     pub started: Instant,
+    /// Its span in a trace.
+    pub span: u64,
 }
 
 #[derive(Default)]
@@ -66,11 +69,13 @@ impl Copy {
         let reader = if omits { None } else { mirror.reader(subject, worker) };
         let body = reader.as_ref().map(|reader| Box::pin(reader.body()) as _);
         let key = mirror.backend.key(subject.parts, Some(subject.client));
-        let message = head::message(subject, &mirror, body, omits, (started, worker.random()));
+        // A span of zeroes is none (W3C Trace Context, 2.2.3.4).
+        let span = worker.random().max(1);
+        let message = head::message(subject, &mirror, body, omits, (started, span));
         if omits {
             mirror.budget.metrics().omitted_body(worker.id());
         }
-        Self { pair: Pair::new(mirror, started), permit, message, reader, key }
+        Self { pair: Pair::new(mirror, started), permit, message, reader, key, span }
     }
 
     /// Where the request's body is to be offered, if it has one.
@@ -90,7 +95,7 @@ impl Copy {
 
     /// Sends it and reads the answer, which is thrown away.
     pub async fn deliver(self, worker: &Arc<Worker>) -> Delivery {
-        let Self { pair, permit, message, reader, key } = self;
+        let Self { pair, permit, message, reader, key, span } = self;
         let mirror = pair.mirror();
         let started = Instant::now();
         let answer = Mutex::new(Answer::default());
@@ -108,7 +113,7 @@ impl Copy {
         if outcome != Outcome::Delivered {
             tell(mirror, outcome, error.as_ref());
         }
-        Delivery { outcome, status, endpoint, error: error.map(|error| error.to_string()), started }
+        Delivery { outcome, status, endpoint, error: error.map(|error| error.to_string()), started, span }
     }
 }
 
@@ -160,7 +165,7 @@ async fn transact(
 /// Reads an answer to its end so that the connection can be used again, or closes it when that takes
 /// too many bytes. They are counted from the request's end on: a mirror that answers piece by piece
 /// would otherwise be cut off in the middle of a request that it was said to have.
-async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) {
+pub(crate) async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) {
     let mut left = limits::MIRROR_RESPONSE_BYTES;
     while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let asked = reader.is_none_or(|reader| reader.ended().is_some());

@@ -42,6 +42,7 @@ pub(crate) fn plan_of(backend: BackendSpec) -> Plan {
         streams: Vec::new(),
         admin: None,
         access_log: AccessLogPlan::Off,
+        traces: None,
         routes: vec![RoutePlan {
             name: "route".into(),
             listeners: None,

@@ -9,27 +9,22 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::loop_guard::hexadecimal;
 use crate::limits;
 
-pub(super) static PARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) static PARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(super) static STATE: HeaderName = HeaderName::from_static("tracestate");
 /// Our member of `tracestate`; what follows is the span that the copy is one of.
 const MEMBER: &[u8] = b"mirrorgate=copy-of:";
 /// `version-trace-parent-flags`: where the parent's 16 digits stand, and the length of all of it.
-const SPAN: std::ops::Range<usize> = 36..52;
-const LENGTH: usize = 55;
+pub(crate) const SPAN: std::ops::Range<usize> = 36..52;
+pub(crate) const LENGTH: usize = 55;
 
 /// What [`PARENT`] and [`STATE`] are in a copy whose span is `span`; `None` leaves them as they are.
 pub(super) fn child(headers: &HeaderMap, span: u64) -> Option<[HeaderValue; 2]> {
-    let mut parents = headers.get_all(&PARENT).iter();
-    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
-    let mut text = [0; LENGTH];
-    // A later version may be longer; its first part is as this one's (4.3).
-    let known = parent.as_bytes().get(..LENGTH).filter(|text| is_parent(text))?;
-    text.copy_from_slice(known);
+    let mut text = known(headers)?;
+    let known = text;
     let mut original = [0; 16];
     if let (Some(digits), Some(place)) = (known.get(SPAN), text.get_mut(SPAN)) {
         original.copy_from_slice(digits);
-        // A span of zeroes is none (2.2.3.4).
-        hexadecimal(span.max(1), place);
+        hexadecimal(span, place);
     }
     // The version that this was written by.
     if let Some(version) = text.get_mut(..2) {
@@ -37,6 +32,15 @@ pub(super) fn child(headers: &HeaderMap, span: u64) -> Option<[HeaderValue; 2]> 
     }
     let state = HeaderValue::from_bytes(&state(headers, &original)).ok()?;
     Some([HeaderValue::from_bytes(&text).ok()?, state])
+}
+
+/// The one `traceparent` that there is, as far as this version has it.
+pub(crate) fn known(headers: &HeaderMap) -> Option<[u8; LENGTH]> {
+    let mut parents = headers.get_all(&PARENT).iter();
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+    // A later version may be longer; its first part is as this one's (4.3).
+    let known = parent.as_bytes().get(..LENGTH).filter(|text| is_parent(text))?;
+    known.try_into().ok()
 }
 
 fn is_parent(text: &[u8]) -> bool {

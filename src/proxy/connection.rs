@@ -12,13 +12,12 @@ use super::admission::AddressSlot;
 use super::deadlines::ConnectionState;
 use super::framing::{Framed, Protocol};
 use super::proxy_protocol;
-use super::record;
+use super::record::{self, Beside};
 use super::sanitize::ClientInfo;
 use super::tls_route::{self, Routed};
 use super::{Gateway, Seat};
 use crate::mirror::copy::Copy;
 use crate::routing::table::Route;
-use crate::telemetry::access_log::RequestFacts;
 use crate::telemetry::gateway::Refusal;
 use crate::upstream::proxy_protocol::Addresses;
 use crate::upstream::stream::Stream;
@@ -103,14 +102,12 @@ impl Context {
     }
 
     /// Delivers a copy beside the request, which does not wait for it.
-    pub fn start(self: &Arc<Self>, copy: Copy, route: &Arc<Route>, facts: Option<Arc<RequestFacts>>) {
+    pub fn start(self: &Arc<Self>, copy: Copy, route: &Arc<Route>, beside: Beside) {
         let (context, route) = (self.clone(), route.clone());
         self.worker.spawn_copy(async move {
             let mirror = copy.mirror().clone();
             let delivery = copy.deliver(&context.worker).await;
-            if let Some(facts) = facts {
-                record::copied(&context, &facts, &route, &mirror, &delivery);
-            }
+            record::copied(&context, &beside, &route, &mirror, &delivery);
         });
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, Request, StatusCode, Uri, Version, request};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request};
 
 use super::admission::Admitted;
 use super::connection::Context;
@@ -14,8 +14,10 @@ use super::reply::Reason;
 use crate::limits;
 use crate::mirror::Mirror;
 use crate::mirror::copy::Delivery;
+use crate::mirror::outcome::Outcome;
 use crate::routing::table::Route;
 use crate::telemetry::access_log::{AccessRecord, CopyRecord, RequestFacts, RequestRecord, ResponseFlag};
+use crate::telemetry::spans::{Attribute, Place, Span};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::proxy_protocol::Addresses;
 
@@ -39,6 +41,22 @@ pub struct Finish {
     admitted: Option<Admitted>,
     /// Kept only while the access log is on.
     facts: Option<Facts>,
+    /// Kept only of what is traced.
+    traced: Option<Box<Traced>>,
+}
+
+struct Traced {
+    place: Place,
+    start: SystemTime,
+    method: Method,
+    path: String,
+}
+
+/// What a copy's record and span need of its request.
+#[derive(Clone, Default)]
+pub struct Beside {
+    facts: Option<Arc<RequestFacts>>,
+    place: Option<Place>,
 }
 
 struct Facts {
@@ -72,6 +90,7 @@ impl Finish {
             grpc: None,
             admitted: None,
             facts,
+            traced: None,
         }
     }
 
@@ -83,6 +102,15 @@ impl Finish {
             let line = (&parts.method, &facts.uri, facts.version);
             facts.known = Some(Arc::new(RequestFacts::of(line, &parts.headers, addresses, facts.start)));
         }
+    }
+
+    /// It goes on within our span, if it is traced.
+    pub fn traced(&mut self, parts: &mut request::Parts) {
+        let (traces, worker) = (self.context.gateway().traces(), self.context.worker());
+        self.traced = traces.begin(&mut parts.headers, || worker.random()).map(|place| {
+            let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+            Box::new(Traced { place, start: SystemTime::now(), method, path })
+        });
     }
 
     /// It is gRPC, whose status stands in the response's last fields.
@@ -157,9 +185,33 @@ impl Finish {
         self.reason = reason;
     }
 
-    /// What a copy's record needs of the request.
-    pub fn facts(&self) -> Option<Arc<RequestFacts>> {
-        self.facts.as_ref()?.known.clone()
+    /// What a copy's record and span need of the request.
+    pub fn beside(&self) -> Beside {
+        Beside {
+            facts: self.facts.as_ref().and_then(|facts| facts.known.clone()),
+            place: self.traced.as_ref().map(|traced| traced.place),
+        }
+    }
+
+    fn span(&self, traced: Traced, duration: Duration) -> Span {
+        let route = self.route.as_ref().map_or("none", |route| &route.name);
+        let mut attributes = vec![
+            ("http.request.method", Attribute::Text(traced.method.to_string())),
+            ("url.path", Attribute::Text(traced.path)),
+            ("mirrorgate.route", Attribute::Text(route.to_owned())),
+        ];
+        if let Some(status) = self.status {
+            attributes.push(("http.response.status_code", Attribute::Number(status.as_u16().into())));
+        }
+        Span {
+            place: traced.place,
+            is_copy: false,
+            name: format!("{} {route}", traced.method),
+            start: traced.start,
+            duration,
+            attributes,
+            failed: !self.complete || self.status.is_none_or(|status| status.is_server_error()),
+        }
     }
 }
 
@@ -179,6 +231,9 @@ impl Drop for Finish {
                 }
             }
             None => self.context.gateway().unrouted().responded(worker, counted, duration),
+        }
+        if let Some(traced) = self.traced.take() {
+            self.context.gateway().traces().export(self.span(*traced, duration));
         }
         let Some(facts) = self.facts.as_mut().and_then(|facts| facts.known.take()) else { return };
         let flag = match self.complete {
@@ -202,16 +257,51 @@ impl Drop for Finish {
     }
 }
 
-/// Writes the record of a copy, beside that of its request.
-pub fn copied(context: &Context, facts: &RequestFacts, route: &Route, mirror: &Mirror, delivery: &Delivery) {
+/// Writes the record of a copy, beside that of its request, and its span within the request's.
+pub fn copied(context: &Context, beside: &Beside, route: &Route, mirror: &Mirror, delivery: &Delivery) {
+    if beside.facts.is_none() && beside.place.is_none() {
+        return;
+    }
+    let duration = delivery.started.elapsed();
+    if let Some(place) = beside.place {
+        let span = copied_span(place.child(delivery.span), route, mirror, delivery, duration);
+        context.gateway().traces().export(span);
+    }
+    let Some(facts) = &beside.facts else { return };
     let record = CopyRecord {
         facts,
         status: delivery.status,
         outcome: delivery.outcome,
-        duration: delivery.started.elapsed(),
+        duration,
         mirror: mirror.backend.name(),
         upstream_host: delivery.endpoint.as_ref().map(|endpoint| endpoint.address()),
         route: &route.name,
     };
     context.gateway().access_log().log(context.worker().id(), &AccessRecord::Copy(record));
+}
+
+fn copied_span(
+    place: Place,
+    route: &Route,
+    mirror: &Mirror,
+    delivery: &Delivery,
+    duration: Duration,
+) -> Span {
+    let mut attributes = vec![
+        ("mirrorgate.copy", Attribute::Flag(true)),
+        ("mirrorgate.mirror", Attribute::Text(mirror.backend.name().to_string())),
+        ("mirrorgate.outcome", Attribute::Text(delivery.outcome.as_str().to_owned())),
+    ];
+    if let Some(status) = delivery.status {
+        attributes.push(("http.response.status_code", Attribute::Number(status.as_u16().into())));
+    }
+    Span {
+        place,
+        is_copy: true,
+        name: format!("mirror {}", route.name),
+        start: SystemTime::now() - duration,
+        duration,
+        attributes,
+        failed: delivery.outcome != Outcome::Delivered,
+    }
 }

@@ -14,7 +14,7 @@ use http_body::Body;
 use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
 use super::grpc;
-use super::record::Finish;
+use super::record::{Beside, Finish};
 use super::reply::trailers::{Carried, Trailers};
 use super::reply::{Content, DIRECT, Refusal, ReplyBody, VIA_UPSTREAM};
 use super::sanitize::{self, Authority, Target, TargetForm};
@@ -29,7 +29,6 @@ use crate::routing::index::RequestView;
 use crate::routing::table::{Action, Route, RoutingTable};
 use crate::shard::Lane;
 use crate::streams::Piece;
-use crate::telemetry::access_log::RequestFacts;
 use crate::upstream::body::RequestBody;
 use crate::upstream::http1::head::Length;
 use crate::upstream::message::{Head, Message};
@@ -105,6 +104,7 @@ where
         return Err(Refusal::Malformed(sanitize::Refused::TargetTooLong));
     }
     let target = sanitize::inbound(&mut parts, context.client(), trust, || context.request_id())?;
+    finish.traced(&mut parts);
     finish.sanitised(&parts);
     if let Some(asked) = &mut upgraded {
         asked.prepare(&mut parts.headers, || context.request_id());
@@ -191,7 +191,7 @@ where
     // Boxed: the request's future is moved whole, more than once, before it first runs.
     let mut exchange = Box::pin(exchange(context.worker(), backend, message, Some(&mut again), &policy));
     let (exchanged, deadline) =
-        race(exchange.as_mut(), (copies, &route, finish.facts()), context, deadline).await?;
+        race(exchange.as_mut(), (copies, &route, finish.beside()), context, deadline).await?;
     let Exchanged { response, endpoint, tunnel } = exchanged;
     finish.answered(endpoint);
     for pair in pairs {
@@ -340,7 +340,7 @@ where
 /// start them is spent while the primary is on its way.
 async fn race(
     mut exchange: Pin<&mut impl Future<Output = Result<Exchanged, ExchangeError>>>,
-    (copies, route, facts): (Vec<Copy>, &Arc<Route>, Option<Arc<RequestFacts>>),
+    (copies, route, beside): (Vec<Copy>, &Arc<Route>, Beside),
     context: &Arc<Context>,
     mut deadline: Deadline,
 ) -> Result<(Exchanged, Deadline), Refusal> {
@@ -348,7 +348,7 @@ async fn race(
     let exchanged = poll_fn(|task| {
         let polled = exchange.as_mut().poll(task).map_err(Refusal::Exchange);
         for copy in copies.take().into_iter().flatten() {
-            context.start(copy, route, facts.clone());
+            context.start(copy, route, beside.clone());
         }
         match &mut deadline {
             Some(deadline) if polled.is_pending() => {

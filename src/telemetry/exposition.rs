@@ -389,6 +389,8 @@ impl Exposition {
                 &gateway.dropped_trailers,
             ),
             ("mirrorgate_access_log_dropped", "Access records lost", &gateway.access_log_dropped),
+            ("mirrorgate_spans_exported", "Spans that a collector took", &gateway.spans_exported),
+            ("mirrorgate_spans_dropped", "Spans lost", &gateway.spans_dropped),
         ] {
             page.counter(name, help, |family| family.count(&[], count.load(Ordering::Relaxed)))?;
         }

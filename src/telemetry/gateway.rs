@@ -23,6 +23,10 @@ pub struct GatewayMetrics {
     pub dropped_trailers: AtomicU64,
     /// Access records that were lost: the writer could not keep up, or could not write.
     pub access_log_dropped: AtomicU64,
+    /// Spans that a collector took.
+    pub spans_exported: AtomicU64,
+    /// Spans that found the queue full, or that no collector took.
+    pub spans_dropped: AtomicU64,
     /// Requests refused on their raw bytes.
     pub framing: Arc<RefusalCounts>,
     workers: Mutex<Vec<Arc<Worker>>>,

@@ -59,6 +59,32 @@ pub enum ResponseError {
     Timeout,
 }
 
+/// A request's body in one piece.
+pub struct Whole(Option<Bytes>);
+
+impl Whole {
+    /// A body of `bytes`.
+    pub fn new(bytes: Bytes) -> Self {
+        Self(Some(bytes))
+    }
+}
+
+impl Body for Whole {
+    type Data = Chunk;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(Chunk::free(bytes)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 impl Chunk {
     /// A piece that costs nobody.
     pub fn free(bytes: Bytes) -> Self {

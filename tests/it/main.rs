@@ -25,6 +25,7 @@ mod kubernetes;
 mod limits;
 mod mirrors;
 mod process;
+mod spans;
 mod tls;
 mod tunnels;
 mod uploads;

@@ -63,7 +63,12 @@ fn the_complete_one_means_what_its_comments_say() {
     assert_eq!(plan.admin.unwrap().token_file, Some(PathBuf::from("/etc/gate/admin-token")));
     assert_eq!((plan.trusted_hops, plan.via.as_deref(), plan.workers), (1, Some("gateway"), Some(4)));
     let names: Vec<&str> = plan.backends.iter().map(|spec| &*spec.name).collect();
-    let urls = ["http://127.0.0.1:9004", "http://127.0.0.1:9005", "h2c://next.internal:8080"];
+    let urls = [
+        "http://127.0.0.1:9004",
+        "http://127.0.0.1:9005",
+        "h2c://next.internal:8080",
+        "http://127.0.0.1:4318",
+    ];
     assert_eq!(names, [["app", "app-v2", "app-v3", "app-next"].as_slice(), &urls].concat());
     assert_eq!(plan.backends[1].protocol, Protocol::H2c);
     assert_eq!(plan.backends[1].host.as_ref().unwrap(), "app-v2.internal:8080");

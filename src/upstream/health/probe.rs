@@ -4,19 +4,18 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, TE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request};
-use http_body::{Body, Frame};
+use http_body::Body;
 
 use crate::discovery::source::EndpointAddress;
 use crate::limits;
 use crate::plan::HealthCheck;
 use crate::shard::Lane;
-use crate::upstream::body::{BodyError, Chunk, RequestBody, ResponseBody};
+use crate::upstream::body::{RequestBody, ResponseBody, Whole};
 use crate::upstream::connect::connect;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::http1::head::Length;
@@ -72,7 +71,7 @@ pub(super) async fn probe(worker: &Arc<Worker>, target: &Target, check: &HealthC
             parts.headers.insert(TE, HeaderValue::from_static("trailers"));
             let message = check_request(service);
             let length = Length::Exact(message.len() as u64);
-            let body: RequestBody = Some(Box::pin(Whole(Some(message))));
+            let body: RequestBody = Some(Box::pin(Whole::new(message)));
             match ask(worker, target, parts, body, length).await {
                 Some(answer) => answer.is_serving(),
                 None => false,
@@ -167,25 +166,6 @@ impl Answer {
             && code.is_some_and(|code| code == "0")
             // Uncompressed, and what no proto3 encoder writes in another way.
             && matches!(self.body.as_slice(), [0, 0, 0, 0, 2, 0x08, 1])
-    }
-}
-
-/// A body that is there as a whole.
-struct Whole(Option<Bytes>);
-
-impl Body for Whole {
-    type Data = Chunk;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
-        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(Chunk::free(bytes)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_none()
     }
 }
 
