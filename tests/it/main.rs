@@ -7,6 +7,7 @@
 mod harness;
 
 mod addresses;
+mod cancellation;
 mod conformance;
 mod connections;
 mod copies;
