@@ -471,29 +471,3 @@ async fn the_counts_add_up_under_a_mix_of_everything() {
     }
     gateway.settled().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_sent_again_is_copied_once_and_whole_everywhere() {
-    let refusing =
-        Upstream::answering(|_| "HTTP/1.1 503 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".into()).await;
-    let (good, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: app, retries: {{ attempts: 2, on: [503] }}, mirrors: ['http://{}'] }}]\n\
-         backends: {{ app: {{ endpoints: ['{}', '{}'] }} }}",
-        mirror.address, refusing.address, good.address
-    ))
-    .await;
-    let body = noise(9, 30_000);
-    let head = format!("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
-    const REQUESTS: usize = 20;
-    for _ in 0..REQUESTS {
-        assert_eq!(gateway.ask([head.as_bytes(), &body].concat()).await.text(), "p");
-    }
-    assert!(refusing.count() > 0, "nothing was sent again");
-    gateway.outcome("delivered", REQUESTS as u64).await;
-    gateway.settled().await;
-    assert_eq!(mirror.count(), REQUESTS);
-    for upstream in [&refusing, &good, &mirror] {
-        assert!(upstream.requests().iter().all(|request| request.body == body && request.end == End::Complete));
-    }
-}

@@ -111,6 +111,8 @@ async fn what_is_dialled_survives_a_reload_until_the_file_says_otherwise() {
     };
     write(100, "");
     let gateway = Gateway::of_file(&path).await;
+    // Nothing waits for a mirror's endpoints, which come from a task of their own.
+    eventually("the mirror's endpoints", || !mirrors_of(&gateway)[0].backend.endpoints().is_empty()).await;
     gateway.get("/").await;
     gateway.outcome("delivered", 1).await;
     let before = mirrors_of(&gateway);
