@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+#[cfg(feature = "otlp")]
 use crate::limits;
 use crate::mirror::trace;
 use crate::plan::TracesPlan;
