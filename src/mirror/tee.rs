@@ -2,7 +2,7 @@
 //!
 //! The primary never buffers for a reader, and a reader that falls behind its bound is cut: its queue
 //! goes, and its connection is visibly broken off. Before that, one that does take what it is offered
-//! is given a moment, bounded for the whole request (see [`Patience`]): two mirrors as fast as the
+//! is given a moment, bounded for the whole request (see `Patience`): two mirrors as fast as the
 //! primary differ by more than a millisecond now and then, and at hundreds of megabytes a second that
 //! is more than the bound.
 

@@ -12,7 +12,7 @@ use crate::routing::matches::RouteMatch;
 /// One mirror of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MirrorPlan {
-    /// Name of an entry in [`Plan::backends`].
+    /// Name of an entry in [`Plan::backends`](super::Plan::backends).
     pub backend: Arc<str>,
     /// How many of the requests are copied.
     pub share: SharePlan,

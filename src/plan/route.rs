@@ -64,7 +64,7 @@ pub enum RouteAction {
 /// A backend and its share of a route's traffic.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightedBackend {
-    /// Name of an entry in [`Plan::backends`]. A name that is not among them takes its share all the
+    /// Name of an entry in [`Plan::backends`](super::Plan::backends). A name that is not among them takes its share all the
     /// same, which is answered 500, as Gateway API has it for a backend that cannot be resolved.
     pub backend: Arc<str>,
     /// Share relative to the others; 0 takes none.

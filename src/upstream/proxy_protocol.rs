@@ -1,5 +1,5 @@
 //! The PROXY protocol towards endpoints: a header, before all else on a connection, that says who the
-//! client is. Pure but for its writing; [`super::attempt`] writes it right after connecting.
+//! client is. Pure but for its writing; `super::attempt` writes it right after connecting.
 //!
 //! A connection that begins with it belongs to that client for good: see [`super::pool`].
 
