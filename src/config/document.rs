@@ -59,6 +59,7 @@ impl Document {
         let mut reader = Reader {
             // A byte order mark is no content, and the parser would take it for some.
             events: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
+            lines: text.lines().count(),
             document: Self::default(),
             errors: Errors::default(),
         };
@@ -148,6 +149,7 @@ fn key_segment(key: &str) -> String {
 /// Turns the parser's events into nodes.
 struct Reader<'input> {
     events: Parser<'input, StrInput<'input>>,
+    lines: usize,
     document: Document,
     errors: Errors,
 }
@@ -179,8 +181,13 @@ impl<'input> Reader<'input> {
     fn next(&mut self) -> Result<(Event<'input>, Span), ConfigError> {
         match self.events.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => Err(unplaced(error.info().to_owned(), *error.marker())
-                .hint("look for an open bracket or quote, or a wrong indentation, here or above")),
+            Some(Err(error)) => {
+                let hint = "look for an open bracket or quote, or a wrong indentation, here or above";
+                let mut error = unplaced(error.info().to_owned(), *error.marker()).hint(hint);
+                // Some of the parser's errors lie beyond the text's end.
+                error.line = error.line.min(self.lines + 1);
+                Err(error)
+            }
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }

@@ -58,17 +58,25 @@ pub(super) fn forward(
         let list = HeaderValue::from_bytes(&list).unwrap_or_else(|_| client.forwarded_for.clone());
         headers.insert(&FORWARDED_FOR, list);
     }
-    if !trusted || !survey.forwarded_proto {
-        headers.insert(&FORWARDED_PROTO, client.proto.clone());
+    match trusted && survey.forwarded_proto {
+        true => last_line(headers, &FORWARDED_PROTO),
+        false => drop(headers.insert(&FORWARDED_PROTO, client.proto.clone())),
     }
-    if !trusted || !survey.forwarded_host {
-        match authority {
-            Some(authority) => drop(headers.insert(&FORWARDED_HOST, authority.as_value().clone())),
-            None if survey.forwarded_host => drop(headers.remove(&FORWARDED_HOST)),
-            None => {}
-        }
+    match authority {
+        _ if trusted && survey.forwarded_host => last_line(headers, &FORWARDED_HOST),
+        Some(authority) => drop(headers.insert(&FORWARDED_HOST, authority.as_value().clone())),
+        None if survey.forwarded_host => drop(headers.remove(&FORWARDED_HOST)),
+        None => {}
     }
     address
+}
+
+/// Of several lines keeps the last, which the nearest hop has added: backends differ in which they read.
+fn last_line(headers: &mut HeaderMap, name: &HeaderName) {
+    let further = headers.get_all(name).iter().skip(1).last().cloned();
+    if let Some(last) = further {
+        headers.insert(name, last);
+    }
 }
 
 /// The entry that the farthest of `hops` proxies has appended. `None` when there are fewer entries, or
