@@ -163,7 +163,8 @@ impl<'input> Reader<'input> {
                 Event::StreamEnd => break,
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
                 _ if documents > 0 => {
-                    return Err(unplaced("a second document".into(), span.start)
+                    return Err(self
+                        .unplaced("a second document".into(), span.start)
                         .hint("a file holds one configuration: remove `---` and what follows"));
                 }
                 event => {
@@ -181,13 +182,9 @@ impl<'input> Reader<'input> {
     fn next(&mut self) -> Result<(Event<'input>, Span), ConfigError> {
         match self.events.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => {
-                let hint = "look for an open bracket or quote, or a wrong indentation, here or above";
-                let mut error = unplaced(error.info().to_owned(), *error.marker()).hint(hint);
-                // Some of the parser's errors lie beyond the text's end.
-                error.line = error.line.min(self.lines + 1);
-                Err(error)
-            }
+            Some(Err(error)) => Err(self
+                .unplaced(error.info().to_owned(), *error.marker())
+                .hint("look for an open bracket or quote, or a wrong indentation, here or above")),
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
@@ -202,10 +199,10 @@ impl<'input> Reader<'input> {
         depth: usize,
     ) -> Result<At, ConfigError> {
         if depth > limits::CONFIG_DEPTH {
-            return Err(unplaced(format!("nested deeper than {}", limits::CONFIG_DEPTH), span.start));
+            return Err(self.unplaced(format!("nested deeper than {}", limits::CONFIG_DEPTH), span.start));
         }
         if self.document.nodes.len() >= limits::CONFIG_NODES {
-            return Err(unplaced(format!("more than {} values", limits::CONFIG_NODES), span.start));
+            return Err(self.unplaced(format!("more than {} values", limits::CONFIG_NODES), span.start));
         }
         match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -232,7 +229,7 @@ impl<'input> Reader<'input> {
                 self.refuse(at, 1, false);
                 Ok(at)
             }
-            _ => Err(unplaced("the text ends in the middle of a value".into(), span.start)),
+            _ => Err(self.unplaced("the text ends in the middle of a value".into(), span.start)),
         }
     }
 
@@ -259,7 +256,7 @@ impl<'input> Reader<'input> {
                 return Ok(());
             }
             let Event::Scalar(text, ..) = &event else {
-                return Err(unplaced("a key must be a text".into(), span.start));
+                return Err(self.unplaced("a key must be a text".into(), span.start));
             };
             let text: Box<str> = text.as_ref().into();
             let key = self.node(event, span, Some(at), 0, depth + 1)?;
@@ -288,7 +285,7 @@ impl<'input> Reader<'input> {
             kind,
             parent,
             index: index as u32,
-            line: span.start.line() as u32,
+            line: self.line(span.start) as u32,
             column: span.start.col() as u32 + 1,
         });
         at
@@ -307,10 +304,15 @@ impl<'input> Reader<'input> {
     fn error(&mut self, at: At, problem: Problem) {
         self.errors.push(self.document.error(at, problem));
     }
-}
 
-fn unplaced(message: String, marker: Marker) -> ConfigError {
-    Problem::new(message).at(marker.line(), marker.col() + 1, String::new())
+    fn unplaced(&self, message: String, marker: Marker) -> ConfigError {
+        Problem::new(message).at(self.line(marker), marker.col() + 1, String::new())
+    }
+
+    /// Within the text: after some malformed scalars the parser counts lines twice.
+    fn line(&self, marker: Marker) -> usize {
+        marker.line().min(self.lines + 1)
+    }
 }
 
 impl ConfigError {
