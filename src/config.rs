@@ -55,9 +55,19 @@ pub struct Configuration {
 
 /// Reads the configuration file at `path`; relative paths in it are relative to its folder.
 pub fn load(path: &Path) -> Result<Configuration, Errors> {
+    load_text(&text_of(path)?, path)
+}
+
+/// The text of the configuration file at `path`.
+pub(crate) fn text_of(path: &Path) -> Result<String, Errors> {
+    read(path).map_err(|errors| errors.in_file(&path.display().to_string()))
+}
+
+/// What the file at `path` means, whose text is `text`.
+pub(crate) fn load_text(text: &str, path: &Path) -> Result<Configuration, Errors> {
     let file = path.display().to_string();
     let base = path.parent().unwrap_or(Path::new(""));
-    match read(path).and_then(|text| parse(&text, base)) {
+    match parse(text, base) {
         Ok(mut configuration) => {
             for warning in &mut configuration.warnings {
                 warning.file = Some(file.as_str().into());

@@ -31,6 +31,9 @@ pub(super) struct Reloader {
 struct State {
     current: Configuration,
     last_error: Option<String>,
+    /// The text of the configuration file of which nothing is left to do: it is in use, or it is broken
+    /// and that was told.
+    settled: Option<String>,
 }
 
 impl Reloader {
@@ -41,7 +44,7 @@ impl Reloader {
         listeners: Arc<Listeners>,
         gateway: Arc<Gateway>,
     ) -> Self {
-        let state = Mutex::new(State { current, last_error: None });
+        let state = Mutex::new(State { current, last_error: None, settled: None });
         Self { feed, builder, listeners, gateway, state }
     }
 
@@ -107,14 +110,20 @@ impl Reloader {
     }
 
     async fn reload(&self) {
-        let loaded = match &self.feed {
+        let (loaded, text) = match &self.feed {
             Feed::Fixed => return,
-            Feed::File(file) => config::load(file).map_err(super::unusable),
+            Feed::File(file) => match config::text_of(file) {
+                // It is looked at every few seconds; what says the same as before is not compiled again.
+                Ok(text) if self.state().settled.as_ref() == Some(&text) => return,
+                Ok(text) => (config::load_text(&text, file).map_err(super::unusable), Some(text)),
+                Err(errors) => (Err(super::unusable(errors)), None),
+            },
             Feed::Resources(feed) => {
                 let feed = feed.clone();
-                tokio::task::spawn_blocking(move || feed.load()).await.map_err(super::unusable)
+                (tokio::task::spawn_blocking(move || feed.load()).await.map_err(super::unusable), None)
             }
         };
+        let is_broken = loaded.is_err();
         let result = match loaded {
             Ok(next) if next == self.state().current && self.is_complete(&next) => {
                 if let Feed::Resources(feed) = &self.feed {
@@ -125,21 +134,27 @@ impl Reloader {
             Ok(next) => self.apply(next).await.map(Some),
             Err(error) => Err(error),
         };
+        // What could not be put into use is tried again.
+        self.state().settled = text.filter(|_| is_broken || result.is_ok());
         let metrics = &self.gateway.metrics().gateway;
         match result {
             Ok(None) => self.state().last_error = None,
             Ok(Some(next)) => {
                 tracing::info!("configuration reloaded: {}", super::summary(&next.plan));
+                {
+                    let mut state = self.state();
+                    (state.current, state.last_error) = (next, None);
+                }
+                // Counted once it can be seen: whoever waits for the count asks for it next.
                 metrics.reloaded(Reload::Succeeded, SystemTime::now());
-                *self.state() = State { current: next, last_error: None };
             }
             Err(error) => {
                 let error = error.to_string();
                 // The same broken file is looked at again and again; it is told once.
                 if self.state().last_error.as_ref() != Some(&error) {
                     tracing::error!("the configuration is unusable, what runs stays:\n{error}");
-                    metrics.reloaded(Reload::Failed, SystemTime::now());
                     self.state().last_error = Some(error);
+                    metrics.reloaded(Reload::Failed, SystemTime::now());
                 }
             }
         }
