@@ -167,6 +167,15 @@ impl Gateway {
         let admin = address("admin API on http://");
         // Nobody reads the rest, and nothing may block on it: there is little of it.
         std::thread::spawn(move || log.count());
+        // It says where it listens a moment before it is ready.
+        let ready = (0..1000).any(|_| {
+            let is_ready = get(&admin, "ready").0 == 200;
+            if !is_ready {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            is_ready
+        });
+        assert!(ready, "never ready");
         Self { child, listener, admin }
     }
 
