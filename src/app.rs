@@ -324,7 +324,11 @@ fn settings(plan: &Plan, slices: Arc<SliceStore>) -> Settings {
         parse: |text| {
             config::parse_endpoints(text, std::path::Path::new("")).map_err(|errors| errors.to_string())
         },
-        dns: DnsSettings { servers: plan.name_servers.clone(), ..DnsSettings::default() },
+        dns: DnsSettings {
+            servers: plan.name_servers.servers.clone(),
+            search: plan.name_servers.search.clone(),
+            ..DnsSettings::default()
+        },
         slices,
         policy: ResolverPolicy::default(),
     }

@@ -52,8 +52,8 @@ pub struct Plan {
     pub trusted_hops: u32,
     /// The pseudonym that `Via` is written with; `None` writes no `Via`.
     pub via: Option<String>,
-    /// Who is asked for names; empty: those of the system. Taken at start.
-    pub name_servers: Vec<SocketAddr>,
+    /// Who is asked for names. Taken at start.
+    pub name_servers: NameServersPlan,
     /// Where this gateway runs. Backends say themselves whether they prefer it; this is for those that
     /// are made of something else than a configuration.
     pub zone: Option<Arc<str>>,
@@ -70,6 +70,15 @@ pub struct AdminPlan {
     pub address: SocketAddr,
     /// A file with the bearer token that allows changes from beyond loopback.
     pub token_file: Option<PathBuf>,
+}
+
+/// Who is asked for names; by default those that the system asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NameServersPlan {
+    /// These, in this order; empty: those of the system, with its search list.
+    pub servers: Vec<SocketAddr>,
+    /// Domains that names are tried in, when `servers` are given.
+    pub search: Vec<String>,
 }
 
 /// Where spans go, and how many.

@@ -26,7 +26,7 @@ use super::error::Problem;
 use super::http_values::LogWord;
 use super::raw;
 use crate::discovery::source::EndpointAddress;
-use crate::plan::{AccessLogPlan, AdminPlan, Fraction, ListenerPlan, Plan, TracesPlan};
+use crate::plan::{AccessLogPlan, AdminPlan, Fraction, ListenerPlan, NameServersPlan, Plan, TracesPlan};
 
 /// The admin API's address unless another is given.
 pub(super) const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
@@ -72,12 +72,7 @@ pub(super) fn plan(file: &raw::File, base: &Path, report: &mut Report<'_>) -> Pl
         routes,
         trusted_hops: file.trusted_hops.as_ref().map_or(0, |hops| hops.value.0),
         via: file.via.as_ref().map(|via| via.value.0.clone()),
-        name_servers: file
-            .resolver
-            .iter()
-            .flat_map(|raw| &raw.servers.items)
-            .map(|server| server.value.0)
-            .collect(),
+        name_servers: file.resolver.as_ref().map(name_servers).unwrap_or_default(),
         zone,
         workers: file.workers.as_ref().map(|workers| workers.value.0 as usize),
         limits: limits::clients(file.limits.as_ref(), report),
@@ -93,6 +88,18 @@ pub(crate) fn new_listener(address: EndpointAddress) -> ListenerPlan {
         strict_framing: true,
         tls: None,
         proxy_protocol: false,
+    }
+}
+
+fn name_servers(raw: &raw::ResolverSettings) -> NameServersPlan {
+    NameServersPlan {
+        servers: raw.servers.items.iter().map(|server| server.value.0).collect(),
+        search: raw
+            .search
+            .iter()
+            .flat_map(|domains| &domains.items)
+            .map(|domain| domain.value.0.clone())
+            .collect(),
     }
 }
 

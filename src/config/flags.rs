@@ -13,8 +13,8 @@ use super::raw::AdminWord;
 use super::units::Percent;
 use crate::discovery::source::{EndpointAddress, SourceSpec};
 use crate::plan::{
-    AccessLogPlan, AdminPlan, BackendPolicy, BackendSpec, ClientLimits, Fraction, MirrorPlan, Plan,
-    RouteAction, WeightedBackend,
+    AccessLogPlan, AdminPlan, BackendPolicy, BackendSpec, ClientLimits, Fraction, MirrorPlan,
+    NameServersPlan, Plan, RouteAction, WeightedBackend,
 };
 
 /// The plan that the command line describes: one route for everything.
@@ -83,7 +83,7 @@ pub fn from_flags(
             routes: vec![route],
             trusted_hops: 0,
             via: None,
-            name_servers: Vec::new(),
+            name_servers: NameServersPlan::default(),
             zone: None,
             workers: None,
             limits: ClientLimits::default(),

@@ -4,8 +4,10 @@
 mod policy;
 mod route;
 
-use policy::{Balance, BalanceWord, ResolverSettings};
-pub(super) use policy::{ConsistentChoice, Ejection, EjectionWord, FailureWord, Health, MaxAge, Retries};
+use policy::{Balance, BalanceWord};
+pub(super) use policy::{
+    ConsistentChoice, Ejection, EjectionWord, FailureWord, Health, MaxAge, ResolverSettings, Retries,
+};
 pub(super) use route::{
     HeaderEdits, Match, Mirror, PathChoice, PathRewrite, Ramp, RateKey, Redirect, Route, RouteLimits, Stop,
     ValueChoice, WeightedBackend,

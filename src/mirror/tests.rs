@@ -58,7 +58,7 @@ pub(crate) fn plan_of(backend: BackendSpec) -> Plan {
         backends: vec![backend],
         trusted_hops: 0,
         via: None,
-        name_servers: Vec::new(),
+        name_servers: Default::default(),
         zone: None,
         workers: None,
         limits: Default::default(),

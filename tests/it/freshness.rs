@@ -322,6 +322,26 @@ async fn a_source_that_dies_leaves_what_it_said_and_is_followed_when_it_is_back(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_short_name_is_tried_in_the_search_domains_of_given_servers() {
+    let (port, _upstreams) = at_one_port(&HOSTS).await;
+    let server = NameServer::start(|name, _| match name {
+        "app.second.test" => Say::Addresses(vec![HOSTS[0]]),
+        _ => Say::Code(ResponseCode::NXDomain),
+    })
+    .await
+    .unwrap();
+    let text = format!(
+        "listeners: [127.0.0.1:0]\nadmin: off\nworkers: 1\n\
+         resolver: {{ servers: ['{}'], search: [first.test, second.test] }}\n\
+         routes: [{{ backend: app, mirrors: [app] }}]\nbackends: {{ app: {{ dns: 'app:{port}' }} }}\n",
+        server.address
+    );
+    let gateway = Gateway::start(&text, Path::new(""), None).await;
+    gateway.uses("app", &[SocketAddr::from((HOSTS[0], port))]).await;
+    assert_eq!(gateway.get("/").await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_set_that_is_too_old_is_treated_as_empty_where_that_is_wanted() {
     let (port, _upstreams) = at_one_port(&HOSTS).await;
     let server = NameServer::start(|name, _| Say::Addresses(hosts(name, 0))).await.unwrap();

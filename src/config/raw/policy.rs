@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::decode::{List, Located, Scalar, WordOr, record};
 use crate::config::error::Problem;
-use crate::config::http_values::{Name, Text, UrlPath};
+use crate::config::http_values::{HostName, Name, Text, UrlPath};
 use crate::config::units::{Size, Whole};
 use crate::discovery::resolver::WhenTooOld;
 use crate::limits;
@@ -19,6 +19,9 @@ record! {
     pub(in crate::config) struct ResolverSettings {
         /// Addresses of name servers, with a port other than 53 if need be; asked in this order.
         servers: List<Located<ServerAddress>>,
+        /// Domains that names without a final dot are tried in as well, as resolv.conf(5) has it: a name
+        /// of one label before it is asked for as it is written, others after that. None if absent.
+        search: Option<List<Located<HostName>>>,
     }
 }
 
