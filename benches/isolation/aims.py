@@ -70,7 +70,8 @@ def tell(rows, options):
             word = "not measured" if result is None else "holds" if result[0] else "BROKEN" if kind == "promise" else "does not hold"
             print(f"  {word:15}{aim}{': ' + result[1] if result else ''}")
             broken |= name == "mirrorgate" and word == "BROKEN"
-    print("\nA promise is broken." if broken else "\nEvery promise held.")
+    if "mirrorgate" in options.proxies:
+        print("\nA promise is broken." if broken else "\nEvery promise held.")
     return int(broken)
 
 
@@ -87,6 +88,9 @@ def page(rows, options):
     yield f"`benches/isolation/run` ({options.mode}), {os.cpu_count()} cores, " + ", ".join(
         f"{name} {version}" for name, version in options.versions.items()
     )
+    yield "\nTraffic: " + ", ".join(options.traffic) + ", and GETs at 30 % of saturation."
+    if options.peers_traffic.keys() != options.traffic.keys() and len(options.proxies) > 1:
+        yield "The others: " + ", ".join(options.peers_traffic) + ", and those GETs with three of the mirrors."
     for name in options.proxies:
         yield f"\n**{name}**\n\n| | | |\n|---|---|---|"
         for _, aim, result in of(name, rows):

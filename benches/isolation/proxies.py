@@ -231,7 +231,7 @@ class Envoy(Proxy):
         for line in self.ask("/stats?usedonly&filter=cluster.mirror.upstream").splitlines():
             name, _, value = line.partition(": ")
             short = name.removeprefix("cluster.mirror.upstream_")
-            if value.isdigit() and int(value) and short in ("rq_completed", "rq_pending_overflow", "rq_timeout", "cx_connect_fail"):
+            if value.isdigit() and int(value) and short in ("rq_active", "rq_completed", "rq_pending_overflow", "rq_timeout", "cx_connect_fail"):
                 counts[short] = int(value)
         return counts
 
@@ -243,7 +243,9 @@ class Traefik(Proxy):
         self.publish(self.fault not in ("flapping", "no_endpoints"))
         static = self.write(
             "static.yaml",
-            f"entryPoints: {{ in: {{ address: '127.0.0.1:{self.port}', transport: {{ respondingTimeouts: {{ readTimeout: 0 }} }} }} }}\n"
+            f"entryPoints:\n  in: {{ address: '127.0.0.1:{self.port}', transport: {{ respondingTimeouts: {{ readTimeout: 0 }} }} }}\n"
+            f"  metrics: {{ address: '127.0.0.1:{self.admin}' }}\n"
+            "metrics: { prometheus: { entryPoint: metrics, addServicesLabels: true } }\n"
             f"providers: {{ file: {{ filename: '{self.path('dynamic.yaml')}', watch: true }} }}\nlog: {{ level: ERROR }}\n",
         )
         return [self.binary, f"--configFile={static}"]
@@ -263,6 +265,15 @@ class Traefik(Proxy):
             f"http:\n  routers: {{ all: {{ rule: 'PathPrefix(`/`)', service: {service}, entryPoints: [in] }} }}\n  services:\n"
             f"    primary: {{ loadBalancer: {{ servers: [{{ url: 'http://127.0.0.1:{self.primary}' }}] }} }}\n{mirrors}",
         )
+
+    def outcomes(self):
+        counts = {}
+        for line in self.ask("/metrics").splitlines():
+            name, _, value = line.rpartition(" ")
+            if name.startswith("traefik_service_requests_total{") and 'service="mirror@file"' in name:
+                code = "code " + name.split('code="')[1].split('"')[0]
+                counts[code] = counts.get(code, 0) + int(float(value))
+        return counts
 
 
 class Nginx(Proxy):

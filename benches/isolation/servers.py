@@ -264,7 +264,8 @@ class Upstream:
         time.sleep(0.2)
 
     def run(self):
-        os.nice(10 if self.fault else 0)  # what a mirror does is none of the proxy's time
+        # What a faulty mirror does is none of the proxy's time; a healthy one is the primary's twin.
+        os.nice(0 if self.fault in (None, "healthy", "flapping") else 10)
         # What it writes to a copy that was cut goes nowhere, as it should.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         if self.fault in (None, "healthy", "flapping"):

@@ -10,6 +10,9 @@ from servers import body, digest_of
 
 MIB = 1 << 20
 RESET = struct.pack("ii", 1, 0)
+# Seconds without a byte after which a client of a single exchange gives up, which counts as a wrong status.
+PATIENCE = {"smoke": 10, "quick": 10, "full": 60}
+patience = PATIENCE["full"]
 
 
 class Result:
@@ -111,8 +114,7 @@ def at_rate(port, seconds, rate, size):
 
 
 def connect(port):
-    sock = socket.create_connection(("127.0.0.1", port), 60)
-    sock.settimeout(60)
+    sock = socket.create_connection(("127.0.0.1", port), patience)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
@@ -262,6 +264,8 @@ def at_once(port, clients, size):
 
 def kinds(mode):
     """Every kind of traffic by name, with how often it is sent to each side."""
+    global patience
+    patience = PATIENCE[mode]
     if mode == "smoke":
         return {
             "get": (lambda port: at_rate(port, 0.3, 300, 0), 1),
@@ -276,8 +280,9 @@ def kinds(mode):
         return {
             "get": (lambda port: at_rate(port, 1, 400, 0), 1),
             "post_16k": (lambda port: at_rate(port, 1, 200, 16384), 1),
-            "paced_64m": (lambda port: upload(port, 64 * MIB, 100), 1),
+            "paced_64m": (lambda port: upload(port, 64 * MIB, 100), 3),
             "unpaced_64m": (lambda port: upload(port, 64 * MIB), 3),
+            "unpaced_1g": (lambda port: upload(port, 1024 * MIB), 1),
             "at_once_16x16m": (lambda port: at_once(port, 16, 16 * MIB), 1),
             "download_64m": (lambda port: download(port, 64 * MIB), 1),
             "one_byte_chunks": (lambda port: in_one_byte_chunks(port, 4096), 1),
@@ -297,3 +302,12 @@ def kinds(mode):
         "slow_clients": (lambda port: slow_clients(port, 50, 4), 1),
         "aborting_clients": (lambda port: aborting_clients(port, 50), 1),
     }
+
+
+def kinds_for_peers(mode):
+    """Those that the others get: in a quick run one upload and no more than shows what they do."""
+    kinds_of_all = kinds(mode)
+    if mode != "quick":
+        return kinds_of_all
+    wanted = ("get", "post_16k", "paced_64m", "unpaced_64m", "download_64m", "one_byte_chunks", "aborting_clients")
+    return {name: (kinds_of_all[name][0], 1) for name in wanted}
