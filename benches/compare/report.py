@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 import peers
+from document import SATURATED, median, ratio, values
 
 COLUMNS = [  # key, heading, digits
     ("cpu", "CPU us/request", 1), ("ns_per_byte", "CPU ns/byte", 2), ("rps", "requests/s", 0), ("busy", "core busy", 2),
@@ -18,23 +19,7 @@ COLUMNS = [  # key, heading, digits
 ]
 RANGED = {"cpu", "ns_per_byte", "p50", "p99"}
 CHART = ["plain", "mirror", "three-mirrors", "tls", "h2c", "post-16k"]
-SATURATED = 0.8  # of its core: less, and something else than the proxy was the limit
 COLOURS = {"mirrorgate": "#2f7d5b", "nginx": "#8a8f98", "haproxy": "#a8adb5", "envoy": "#c2c6cc", "traefik": "#d6d9dd"}
-
-
-def values(rounds, key):
-    return [told[key] for told in rounds if key in told]
-
-
-def median(rounds, key):
-    found = values(rounds, key)
-    return statistics.median(found) if found else None
-
-
-def ratio(own, other):
-    """The gateway's CPU over another's, round by round: noise that lasts longer than a round cancels."""
-    pairs = [a["cpu"] / b["cpu"] for a, b in zip(own, other) if "cpu" in a and b.get("cpu")]
-    return (statistics.median(pairs), min(pairs), max(pairs)) if pairs else None
 
 
 def table(scenario, rounds):
@@ -72,15 +57,23 @@ def cell(rounds, key, digits):
 
 
 def write(results, programs, options):
+    """The JSON and the chart; with --keep, beside what was measured before. Returns what the JSON has."""
     options.output.mkdir(parents=True, exist_ok=True)
-    versions = {name: peers.version(name, path) for name, path in programs.items()
-                if name in COLOURS}
-    told = {
-        "when": datetime.date.today().isoformat(), "machine": machine(), "versions": versions,
-        "scenarios": {s.name: {"title": s.title, "connections": s.connections, "rounds": r} for s, r in results},
-    }
-    (options.output / "compare.json").write_text(json.dumps(told, indent=1) + "\n")
-    (options.output / "compare.svg").write_text(chart(results))
+    path = options.output / "compare.json"
+    versions = {name: peers.version(name, path) for name, path in programs.items() if name in COLOURS}
+    told = {"when": datetime.date.today().isoformat(), "machine": machine(), "seconds": options.seconds, "versions": versions,
+            "scenarios": before(options)["scenarios"] if options.keep else {}}
+    told["versions"] = {**(before(options)["versions"] if options.keep else {}), **versions}
+    told["scenarios"].update({s.name: {"title": s.title, "connections": s.connections, "rounds": r} for s, r in results})
+    path.write_text(json.dumps(told, indent=1) + "\n")
+    (options.output / "compare.svg").write_text(chart(told["scenarios"]))
+    return told
+
+
+def before(options):
+    """What an earlier series left in the output folder."""
+    path = options.output / "compare.json"
+    return json.loads(path.read_text()) if path.exists() else {"versions": {}, "scenarios": {}}
 
 
 def machine():
@@ -88,11 +81,11 @@ def machine():
     return f"{len(model)} x {model[0] if model else platform.machine()}, Linux {platform.release()}"
 
 
-def chart(results):
+def chart(scenarios):
     """Small multiples: a panel per scenario, a bar per proxy, a whisker from the least to the most."""
-    panels = [(s, {label: r for label, r in rounds.items() if label in COLOURS and values(r, "cpu")})
-              for name in CHART for s, rounds in results if s.name == name]
-    panels = [(s, rounds) for s, rounds in panels if rounds]
+    panels = [(scenarios[name]["title"], {label: r for label, r in scenarios[name]["rounds"].items() if label in COLOURS and values(r, "cpu")})
+              for name in CHART if name in scenarios]
+    panels = [(title, rounds) for title, rounds in panels if rounds]
     width, left, bar, gap = 380, 84, 18, 6
     height = max([len(rounds) for _, rounds in panels] or [1]) * (bar + gap) + 52
     lines = -(-len(panels) // 2)
@@ -102,11 +95,11 @@ def chart(results):
            '<rect width="100%" height="100%" fill="#ffffff"/>',
            f'<text x="{2 * width - 14}" y="{lines * height + 20}" text-anchor="end" fill="#666">CPU time of the proxy per request, '
            "microseconds of one core; median and range; shorter is better</text>"]
-    for index, (scenario, rounds) in enumerate(panels):
+    for index, (title, rounds) in enumerate(panels):
         x, y = (index % 2) * width, (index // 2) * height
         most = max(max(values(r, "cpu")) for r in rounds.values())
         scale = (width - left - 70) / most
-        out.append(f'<text x="{x + 14}" y="{y + 26}" font-weight="600" fill="#222">{escape(scenario.title)}</text>')
+        out.append(f'<text x="{x + 14}" y="{y + 26}" font-weight="600" fill="#222">{escape(title)}</text>')
         for row, (label, told) in enumerate(rounds.items()):
             top, middle, found = y + 38 + row * (bar + gap), y + 38 + row * (bar + gap) + bar / 2, values(told, "cpu")
             size = statistics.median(found)
