@@ -193,6 +193,10 @@ impl Exchange {
         if let Poll::Ready(Err(error)) = self.poll_upload(context) {
             return self.fail(error.to_string());
         }
+        if self.upload.poll_stalled(context).is_ready() {
+            // An endpoint that answers and does not read: its answer goes on without the rest.
+            self.give_up_upload();
+        }
         loop {
             let piece = match self.decoder.next(&mut self.read) {
                 Ok(piece) => piece,
@@ -240,13 +244,17 @@ impl Exchange {
             Ok(()) => Poll::Ready(Ok(())),
             Err(UploadError::Body(error)) => Poll::Ready(Err(error)),
             Err(UploadError::Io(_)) if self.upload.sent() => {
-                self.upload.abandon();
-                self.keep_alive = false;
+                self.give_up_upload();
                 Poll::Ready(Ok(()))
             }
             // Nothing left: reading would only find the same, and the request can go elsewhere.
             Err(UploadError::Io(_)) => Poll::Pending,
         }
+    }
+
+    fn give_up_upload(&mut self) {
+        self.upload.abandon();
+        self.keep_alive = false;
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>, size: usize) -> Poll<std::io::Result<usize>> {

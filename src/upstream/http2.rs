@@ -127,6 +127,11 @@ impl Connection {
         self.shared.unanswered.load(Ordering::Relaxed) >= limits::HTTP2_UNANSWERED
     }
 
+    /// Requests that it has answered.
+    pub fn answers(&self) -> usize {
+        self.shared.answers.load(Ordering::Relaxed)
+    }
+
     /// Exchanges that use it.
     pub fn streams(&self) -> usize {
         self.shared.streams.load(Ordering::Relaxed)
@@ -172,6 +177,8 @@ impl Connection {
             let tunnel = Tunnel { upgraded: TokioIo::new(upgraded), _stream: stream };
             return Ok((response.map(|_| super::body::ResponseBody::Empty), Some((lease, tunnel))));
         }
+        // An endpoint that answers and does not read: its answer goes on without the rest.
+        piece.hurry(limits::WRITE_STALL);
         let body = |incoming| ResponseBody::new(incoming, lease, piece, stream);
         Ok((response.map(|incoming| super::body::ResponseBody::Http2(body(incoming))), None))
     }

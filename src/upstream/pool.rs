@@ -41,7 +41,15 @@ struct Kept {
     closed: bool,
     /// The most recently used last.
     idle: VecDeque<(Stream, Instant, Owner)>,
-    shared: Vec<http2::Connection>,
+    shared: Vec<Shared>,
+}
+
+/// A connection that exchanges share, and when it was last seen in use.
+struct Shared {
+    connection: http2::Connection,
+    /// What it had answered then.
+    answers: usize,
+    used: Instant,
 }
 
 /// The client whose connection it is, where the PROXY protocol has named one: nobody else's request
@@ -101,7 +109,8 @@ impl Pool {
         self.expiry.notify_waiters();
     }
 
-    /// Closes what has been idle for too long at `now`, and what the endpoint closed.
+    /// Closes what has been idle for too long at `now`, and what the endpoint closed. A shared connection
+    /// ends by itself once nobody holds it.
     pub(super) fn reap(&self, now: Instant) {
         let mut kept = self.kept();
         let before = kept.idle.len() + kept.shared.len();
@@ -109,7 +118,8 @@ impl Pool {
         kept.idle.retain_mut(|(stream, since, _)| {
             now.saturating_duration_since(*since) <= limits::IDLE_AGE && stream.is_quiet()
         });
-        kept.shared.retain(|connection| connection.is_open());
+        kept.shared
+            .retain_mut(|shared| shared.connection.is_open() && shared.unused(now) <= limits::IDLE_AGE);
         self.open.fetch_sub(before - kept.idle.len() - kept.shared.len(), Ordering::Relaxed);
     }
 
@@ -126,6 +136,21 @@ impl Kept {
             true => self.idle.pop_front().map(|(stream, ..)| stream),
             false => None,
         }
+    }
+}
+
+impl Shared {
+    fn new(connection: http2::Connection) -> Self {
+        Self { answers: connection.answers(), connection, used: Instant::now() }
+    }
+
+    /// For how long it has had no exchange at `now`, as far as those see who look now and then.
+    fn unused(&mut self, now: Instant) -> Duration {
+        let answers = self.connection.answers();
+        if self.connection.streams() > 0 || answers != self.answers {
+            (self.answers, self.used) = (answers, now);
+        }
+        now.saturating_duration_since(self.used)
     }
 }
 
@@ -248,10 +273,11 @@ impl Lease {
     pub(super) fn shared(&self) -> Option<http2::Connection> {
         let mut kept = self.pool().kept();
         let before = kept.shared.len();
-        kept.shared.retain(|connection| connection.is_open());
+        kept.shared.retain(|shared| shared.connection.is_open());
         self.pool().open.fetch_sub(before - kept.shared.len(), Ordering::Relaxed);
         let may_dial = kept.shared.len() < limits::HTTP2_CONNECTIONS_PER_ENDPOINT;
-        let heard = kept.shared.iter().filter(|connection| !connection.is_silent());
+        let connections = kept.shared.iter().map(|shared| &shared.connection);
+        let heard = connections.filter(|connection| !connection.is_silent());
         let least = heard.min_by_key(|connection| connection.streams())?;
         (!may_dial || least.has_room()).then(|| least.clone())
     }
@@ -262,10 +288,10 @@ impl Lease {
         let mut kept = self.pool().kept();
         // What it replaces ends with its last stream.
         let before = kept.shared.len();
-        kept.shared.retain(|connection| !connection.is_silent());
+        kept.shared.retain(|shared| !shared.connection.is_silent());
         self.pool().open.fetch_sub(before - kept.shared.len(), Ordering::Relaxed);
         if !kept.closed && kept.shared.len() < limits::HTTP2_CONNECTIONS_PER_ENDPOINT {
-            kept.shared.push(connection);
+            kept.shared.push(Shared::new(connection));
             self.pool().open.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -21,6 +21,8 @@ use crate::plan::{BackendPolicy, BackendSpec, EjectionPlan, FailureSet, RetryPla
 use crate::shard::WorkerId;
 use crate::telemetry::metrics::Metrics;
 
+mod stalls;
+
 /// An endpoint that answers every request with the same status, or closes instead.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
@@ -109,8 +111,12 @@ pub(super) struct Upstream {
 
 impl Upstream {
     pub(super) fn new(policy: BackendPolicy) -> Self {
+        Self::speaking(Protocol::Http1, policy)
+    }
+
+    fn speaking(protocol: Protocol, policy: BackendPolicy) -> Self {
         let registry = Registry::new(1, Arc::new(Metrics::new(1)));
-        let backend = registry.reference(&spec(policy));
+        let backend = registry.reference(&BackendSpec { protocol, ..spec(policy) });
         Self { worker: Worker::new(WorkerId(0), 7), backend, registry }
     }
 

@@ -15,6 +15,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 
 use super::head::{Length, write_request, write_trailers};
+use crate::limits;
 use crate::upstream::body::{BodyError, Chunk, RequestBody};
 use crate::upstream::message::Head;
 use crate::upstream::patience::Progress;
@@ -46,6 +47,8 @@ pub struct Upload {
     /// Written to a stream that may hold it back until it is flushed, as TLS does.
     unflushed: bool,
     blocked: bool,
+    /// How long the endpoint may go on not reading, once somebody bounds it.
+    stall: Option<Pin<Box<Sleep>>>,
 }
 
 /// Why a request cannot be sent to its end.
@@ -78,6 +81,7 @@ impl Upload {
             sent: false,
             unflushed: false,
             blocked: false,
+            stall: None,
         };
         upload.set_body(body);
         upload
@@ -108,6 +112,7 @@ impl Upload {
             sent: true,
             unflushed: false,
             blocked: false,
+            stall: None,
         }
     }
 
@@ -141,6 +146,16 @@ impl Upload {
         self.blocked
     }
 
+    /// Ready when the endpoint has taken nothing for [`limits::WRITE_STALL`]. Costs a timer only where it
+    /// does not read.
+    pub fn poll_stalled(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.blocked {
+            return Poll::Pending;
+        }
+        let stall = || Box::pin(tokio::time::sleep(limits::WRITE_STALL));
+        self.stall.get_or_insert_with(stall).as_mut().poll(context)
+    }
+
     /// The endpoint wants the body.
     pub fn proceed(&mut self) {
         self.hold = None;
@@ -148,7 +163,8 @@ impl Upload {
 
     /// Gives the rest up.
     pub fn abandon(&mut self) {
-        (self.body, self.chunk, self.hold, self.unflushed) = (None, None, None, false);
+        (self.body, self.chunk, self.hold, self.stall) = (None, None, None, None);
+        (self.unflushed, self.blocked) = (false, false);
         self.buffer.clear();
     }
 
@@ -252,7 +268,7 @@ impl Upload {
     }
 
     fn advance(&mut self, count: usize) {
-        (self.sent, self.unflushed) = (true, true);
+        (self.sent, self.unflushed, self.stall) = (true, true, None);
         let head = count.min(self.buffer.len());
         self.buffer.advance(head);
         if let Some(chunk) = &mut self.chunk {
