@@ -4,12 +4,15 @@
 //! hyper's HTTP/1 server drops a Content-Length beside Transfer-Encoding, merges equal lengths, and
 //! takes lines that end with LF alone; none of it is visible to a service. So a request that breaks a
 //! rule is cut out of the stream: in a head, a poison takes its place, which makes hyper answer 400
-//! (after the responses to all good requests before it) and close; in a body, reading fails.
+//! (after the responses to all good requests before it) and close; in a body, reading fails. Of HTTP/2
+//! there is one thing to see, in [`http2`].
 //!
 //! Built by the connection task, driven by hyper. It never parses a head for anyone and never writes,
 //! but for a 408 to a client that does not complete a head.
 
 pub mod checker;
+mod flatten;
+mod http2;
 mod lexis;
 pub mod refusal;
 
@@ -23,6 +26,8 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::checker::{Checker, Position, Violation};
+use self::flatten::poll_write_flattened;
+use self::http2::{Frames, Seen};
 use self::refusal::{Refusal, RefusalCounts};
 use crate::limits;
 use crate::proxy::deadlines::{ConnectionState, Expiry, Registration};
@@ -35,6 +40,9 @@ pub struct Framed<S> {
     refusals: Arc<RefusalCounts>,
     mode: Mode,
     checker: Checker,
+    /// Of HTTP/2, whose heads nobody else looks at.
+    frames: Option<Box<Frames>>,
+    strict: bool,
     /// Where the checker stood when the deadlines were last told, and after how many heads.
     told: (Position, u32),
     /// Read already, not yet delivered.
@@ -92,6 +100,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
             refusals,
             mode: if strict { Mode::Checked } else { Mode::Unchecked { begun: false } },
             checker: Checker::new(),
+            frames: None,
+            strict,
             told: (Position::Between, 0),
             kept: Vec::new(),
             delivered: 0,
@@ -121,6 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
     /// From ALPN, say: the client speaks HTTP/2, which has its own framing.
     pub fn http2(&mut self) {
         self.mode = Mode::Unchecked { begun: false };
+        self.frames = self.strict.then(|| Box::new(Frames::new()));
     }
 
     /// Waits for as many bytes as tell HTTP/2 from HTTP/1 and keeps them for hyper. `None` when the
@@ -206,6 +217,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
             self.ended = true;
             return;
         }
+        if self.frames.is_some() {
+            self.follow(buffer, start);
+        }
+        let fresh = buffer.filled().get(start..).unwrap_or_default();
         let state = self.registration.state();
         match &mut self.mode {
             Mode::Checked if !state.is_pass_through() => {}
@@ -219,6 +234,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         match self.checker.advance(fresh) {
             Ok(()) => self.tell_position(),
             Err(violation) => self.refuse(violation, buffer, start),
+        }
+    }
+
+    /// Lets h2 see what it would hide, or fails where it is too late for that.
+    fn follow(&mut self, buffer: &mut ReadBuf<'_>, start: usize) {
+        let fresh = buffer.filled_mut().get_mut(start..).unwrap_or_default();
+        let seen = self.frames.as_mut().map_or(Seen::Nothing, |frames| frames.advance(fresh));
+        if seen != Seen::Nothing {
+            self.refusals.record(Refusal::PseudoTrailer);
+        }
+        if seen == Seen::Late {
+            self.mode = Mode::Refused(Refusal::PseudoTrailer, Position::Body);
+            buffer.set_filled(start);
         }
     }
 
@@ -385,29 +413,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framed<S> {
         }
         this.poll_linger(context).map(Ok)
     }
-}
-
-/// Writes `pieces`, the small ones of less than [`limits::FLATTEN_WRITE`] in all as one: a response's
-/// head and body are two pieces, and `writev` of them costs more than to copy them together.
-pub fn poll_write_flattened<W: AsyncWrite>(
-    stream: Pin<&mut W>,
-    context: &mut Context<'_>,
-    pieces: &[IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
-    let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-    let first = pieces.iter().find(|piece| !piece.is_empty()).map_or(&[][..], |piece| piece);
-    if first.len() == total {
-        return stream.poll_write(context, first);
-    }
-    if total >= limits::FLATTEN_WRITE {
-        return stream.poll_write_vectored(context, pieces);
-    }
-    let mut storage = [MaybeUninit::uninit(); limits::FLATTEN_WRITE];
-    let mut scratch = ReadBuf::uninit(&mut storage);
-    for piece in pieces {
-        scratch.put_slice(piece);
-    }
-    stream.poll_write(context, scratch.filled())
 }
 
 #[cfg(test)]

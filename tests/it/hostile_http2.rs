@@ -2,10 +2,10 @@
 //! send, and others are served meanwhile.
 
 use crate::harness::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PADDED, PRIORITY, RST_STREAM,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Fate, Frames, GOAWAY, HEADERS, PADDED, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE, block, frame, get,
 };
-use crate::harness::{Gateway, PATIENCE, Upstream, gateway, within};
+use crate::harness::{End, Gateway, PATIENCE, Upstream, gateway, within};
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 const PROTOCOL_ERROR: u32 = 1;
@@ -151,4 +151,32 @@ async fn streams_are_bounded_however_fast_they_come() {
     within("the streams beyond the bound refused", count).await;
     assert!(primary.connections() <= 128, "{} requests went on", primary.connections());
     assert_eq!(gateway.get("/good").await.text(), "ok");
+}
+
+/// Trailers with a pseudo-header end their stream; the connection where they come so slowly that the
+/// frame's head has gone on before. Nobody is told that such a request is complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn pseudo_headers_in_trailers_are_refused_at_any_pace() {
+    let primary = Upstream::saying("p").await;
+    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", primary.address)).await;
+    let trailers = frame(HEADERS, END_STREAM | END_HEADERS, 1, &block(&[("x", "y"), (":path", "/smuggled")]));
+    for (count, piece) in [(1.0, usize::MAX), (2.0, 1)] {
+        let mut client = Frames::connect(gateway.address).await;
+        client.wire.send(upload(1)).await;
+        client.wire.send(frame(DATA, 0, 1, b"test")).await;
+        for piece in trailers.chunks(piece) {
+            client.wire.send(piece).await;
+            tokio::task::yield_now().await;
+        }
+        let fate = client.fate(1).await;
+        assert!(matches!(fate, Fate::Reset(PROTOCOL_ERROR) | Fate::Ended(None)), "{fate:?}");
+        gateway.counts("mirrorgate_refused_total", &["reason=\"framing\""], count).await;
+    }
+    assert_eq!(gateway.get("/good").await.text(), "p");
+    assert!(
+        primary
+            .requests()
+            .iter()
+            .all(|request| request.end != End::Complete || request.line.contains("/good"))
+    );
 }

@@ -73,6 +73,8 @@ refusals! {
     /// A trailer section of more than [`crate::limits::HEAD_BYTES`] or
     /// [`crate::limits::HEAD_FIELDS`].
     Trailers => "trailers",
+    /// A pseudo-header field in the trailers of HTTP/2.
+    PseudoTrailer => "pseudo_trailer",
     /// What HTTP's parser refused by itself: a target that is no URI, say, or a line that it gave up
     /// before its end was there to be checked.
     Unparsed => "unparsed",
