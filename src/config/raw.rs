@@ -152,6 +152,8 @@ record! {
         first_byte: Option<Located<Duration>>,
         /// From the first byte of a head to its last; 10s if absent.
         head_time: Option<Located<Duration>>,
+        /// A TLS handshake; 10s if absent.
+        tls_handshake: Option<Located<Duration>>,
         /// A connection without a request; 5m if absent.
         idle: Option<Located<Duration>>,
         /// A write to a client that makes no progress; 30s if absent.

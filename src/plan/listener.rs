@@ -87,6 +87,8 @@ pub struct ClientLimits {
     pub first_byte: Duration,
     /// From a head's first byte to its last.
     pub head_time: Duration,
+    /// A client's TLS handshake.
+    pub tls_handshake: Duration,
     /// A connection without a request.
     pub idle: Duration,
     /// A write to a client that makes no progress.
@@ -113,6 +115,7 @@ impl Default for ClientLimits {
             target_bytes: limits::TARGET_BYTES,
             first_byte: limits::FIRST_BYTE,
             head_time: limits::HEAD_TIME,
+            tls_handshake: limits::TLS_HANDSHAKE,
             idle: limits::CLIENT_IDLE,
             write_stall: limits::WRITE_STALL,
             http2_streams: limits::HTTP2_STREAMS,

@@ -204,7 +204,8 @@ async fn open(
     listener: &Listener,
 ) -> Option<Opened> {
     if listener.proxy_protocol {
-        match proxy_protocol::read(&mut stream).await {
+        let patience = gateway.table().limits().first_byte;
+        match proxy_protocol::read(&mut stream, patience).await {
             Ok(client) => peer = client.unwrap_or(peer),
             Err(error) => {
                 gateway.metrics().gateway.refused(Refusal::ProxyProtocol);
@@ -235,7 +236,8 @@ async fn open(
         return Some(Opened { stream, peer, client, protocol: None, tls_name: None, slot });
     };
     let metrics = &gateway.metrics().gateway;
-    let stream = match terminator.accept(stream).await {
+    let patience = gateway.table().limits().tls_handshake;
+    let stream = match terminator.accept(stream, patience).await {
         Ok(stream) => stream,
         Err(error) => {
             metrics.tls_handshakes_failed.fetch_add(1, Ordering::Relaxed);

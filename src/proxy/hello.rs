@@ -4,6 +4,7 @@
 //! Only for listeners that have TLS routes; all others leave the message to rustls alone.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rustls::server::Acceptor;
@@ -15,8 +16,8 @@ use crate::upstream::stream::{Replayed, Stream};
 /// The name that the client of `stream` asks for, empty if it asks for none, and the stream as it was.
 ///
 /// # Errors
-/// What comes is not TLS, is too long, or does not come in time.
-pub(super) async fn read(mut stream: Stream) -> io::Result<(String, Stream)> {
+/// What comes is not TLS, is too long, or does not come within `patience`.
+pub(super) async fn read(mut stream: Stream, patience: Duration) -> io::Result<(String, Stream)> {
     let reading = async {
         let mut acceptor = Acceptor::default();
         let mut read = BytesMut::new();
@@ -43,7 +44,7 @@ pub(super) async fn read(mut stream: Stream) -> io::Result<(String, Stream)> {
             }
         }
     };
-    let (name, read): (String, Bytes) = tokio::time::timeout(limits::TLS_HANDSHAKE, reading)
+    let (name, read): (String, Bytes) = tokio::time::timeout(patience, reading)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     Ok((name, Stream::Replayed(Box::new(Replayed::new(read, stream)))))

@@ -7,22 +7,24 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
-
-use crate::limits;
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest line of version 1, with its end.
 const LINE: usize = 107;
 
-/// Reads a header, within [`limits::FIRST_BYTE`]. `None` when it says that the proxy itself is the
+/// Reads a header, within `patience`. `None` when it says that the proxy itself is the
 /// client (a health check), or does not know who is: then the connection's other end is meant.
 ///
 /// # Errors
 /// The stream's own, `TimedOut`, or `InvalidData` when there is no such header.
-pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
-    tokio::time::timeout(limits::FIRST_BYTE, header(stream))
+pub async fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    patience: Duration,
+) -> io::Result<Option<SocketAddr>> {
+    tokio::time::timeout(patience, header(stream))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
@@ -123,7 +125,7 @@ mod tests {
     /// What is read of `bytes`, and what is left of them.
     async fn read_of(bytes: &[u8]) -> (Result<Option<String>, io::ErrorKind>, Vec<u8>) {
         let mut stream = bytes;
-        let client = read(&mut stream).await;
+        let client = read(&mut stream, Duration::from_secs(1)).await;
         (
             client.map(|one| one.map(|address| address.to_string())).map_err(|error| error.kind()),
             stream.to_vec(),

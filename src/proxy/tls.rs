@@ -12,6 +12,7 @@ mod lenient;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
@@ -25,7 +26,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use self::certificates::Certificates;
-use crate::limits;
 use crate::plan::{ClientVerification, ListenerTls};
 use crate::tls::x509::Facts;
 use crate::tls::{self, MaterialError, PemSource};
@@ -100,27 +100,23 @@ impl Terminator {
         }
     }
 
-    /// Shakes hands with a client, within [`limits::TLS_HANDSHAKE`].
+    /// Shakes hands with a client, within `patience`.
     ///
     /// # Errors
     /// `TimedOut`, or what the client or the stream did wrong.
-    pub async fn accept(&self, stream: Stream) -> io::Result<TlsStream<Stream>> {
-        let acceptor = TlsAcceptor::from(self.current.load().config.clone());
+    pub async fn accept(&self, stream: Stream, patience: Duration) -> io::Result<TlsStream<Stream>> {
         // Not the guard across the await: a reload would wait for nobody, but old keys would stay.
-        tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(stream))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let config = self.current.load().config.clone();
+        shake(config, stream, patience).await
     }
 
     /// The same for bytes that are not HTTP.
     ///
     /// # Errors
     /// `TimedOut`, or what the client or the stream did wrong.
-    pub async fn accept_bytes(&self, stream: Stream) -> io::Result<TlsStream<Stream>> {
-        let acceptor = TlsAcceptor::from(self.current.load().bytes.clone());
-        tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(stream))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    pub async fn accept_bytes(&self, stream: Stream, patience: Duration) -> io::Result<TlsStream<Stream>> {
+        let config = self.current.load().bytes.clone();
+        shake(config, stream, patience).await
     }
 
     /// Who the client of `session` is, as backends are told; `None` if that is not known.
@@ -251,6 +247,16 @@ fn server_config(
     // Each ticket costs a write and nobody opens four connections at once with one handshake.
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
+}
+
+async fn shake(
+    config: Arc<ServerConfig>,
+    stream: Stream,
+    patience: Duration,
+) -> io::Result<TlsStream<Stream>> {
+    tokio::time::timeout(patience, TlsAcceptor::from(config).accept(stream))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn client_roots(plan: &ListenerTls) -> Result<Option<Vec<u8>>, MaterialError> {

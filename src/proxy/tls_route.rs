@@ -41,7 +41,8 @@ pub(super) async fn route(
     }
     let client = Addresses { source: peer, destination: local_address(&stream) };
     let metrics = &gateway.metrics().gateway;
-    let (name, stream) = match hello::read(stream).await {
+    let patience = gateway.table().limits().tls_handshake;
+    let (name, stream) = match hello::read(stream, patience).await {
         Ok(read) => read,
         Err(error) => {
             metrics.refused(Refusal::TlsHello);
@@ -58,7 +59,7 @@ pub(super) async fn route(
     };
     let backend = route.backends.pick(worker.random()).and_then(|choice| choice.backend.clone());
     let (route, terminator) = (route.name.clone(), listener.tls.clone());
-    let patience = table.limits().write_stall;
+    let (handshake, stall) = (table.limits().tls_handshake, table.limits().write_stall);
     drop(table);
     let Some(backend) = backend else {
         metrics.refused(Refusal::NoBackend);
@@ -66,15 +67,17 @@ pub(super) async fn route(
     };
     let spliced = match (mode, terminator) {
         (SectionMode::Passthrough, _) => {
-            splice(worker, &backend, Patient::new(stream, patience), (false, &client)).await
+            splice(worker, &backend, Patient::new(stream, stall), (false, &client)).await
         }
-        (SectionMode::Terminate, Some(terminator)) => match terminator.accept_bytes(stream).await {
-            Ok(stream) => splice(worker, &backend, Patient::new(stream, patience), (true, &client)).await,
-            Err(error) => {
-                tracing::debug!(listener = %listener.name, %error, "TLS handshake failed");
-                Ok(())
+        (SectionMode::Terminate, Some(terminator)) => {
+            match terminator.accept_bytes(stream, handshake).await {
+                Ok(stream) => splice(worker, &backend, Patient::new(stream, stall), (true, &client)).await,
+                Err(error) => {
+                    tracing::debug!(listener = %listener.name, %error, "TLS handshake failed");
+                    Ok(())
+                }
             }
-        },
+        }
         // A part without a certificate is not served: it is never programmed.
         (SectionMode::Terminate, None) | (SectionMode::Http, _) => Ok(()),
     };

@@ -100,7 +100,9 @@ mod tests {
             ] {
                 let bytes = [header(version, client.as_ref()), b"GET".to_vec()].concat();
                 let mut stream = &bytes[..];
-                let read = crate::proxy::proxy_protocol::read(&mut stream).await.unwrap();
+                let read = crate::proxy::proxy_protocol::read(&mut stream, std::time::Duration::from_secs(1))
+                    .await
+                    .unwrap();
                 assert_eq!((read, stream), (client.map(|one| one.source), &b"GET"[..]), "{version:?}");
             }
         }

@@ -7,7 +7,7 @@ use crate::harness::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Fate, Frames, HEADERS, PING, RST_STREAM, SETTINGS,
     WINDOW_UPDATE, block, frame, get, length,
 };
-use crate::harness::{Gateway, PATIENCE, Upstream, eventually, gateway, within};
+use crate::harness::{Authority, Gateway, PATIENCE, Upstream, Wire, eventually, gateway, within};
 
 pub struct Scene {
     pub primary: Upstream,
@@ -38,7 +38,7 @@ impl Scene {
 }
 
 /// What comes before or after makes two readers see different messages.
-const AMBIGUOUS: &[(&str, &str)] = &[
+pub const AMBIGUOUS: &[(&str, &str)] = &[
     (
         "CL.TE",
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nG",
@@ -425,4 +425,67 @@ async fn resets_one_by_one_end_the_connection_too() {
     client.ended().await;
     assert!((500..=600).contains(&primary.count()), "{} requests went on", primary.count());
     gateway.counts("mirrorgate_client_deadlines_total", &["deadline=\"abandoned\""], 1.0).await;
+}
+
+/// What is sent before HTTP drips, a byte at a time, each of them in time: it ends when its time is up, it
+/// is counted, and whoever comes next is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_drips_before_http_has_deadlines_too() {
+    let authority = Authority::new();
+    authority.sign("shop", "shop.test");
+    let primary = Upstream::saying("p").await;
+    let of = async |listener: &str| {
+        let text = format!(
+            "listeners: [{{ address: '127.0.0.1:0', name: edge{listener} }}]\nadmin: off\nworkers: 2\n\
+             limits: {{ first_byte: 500ms, tls_handshake: 500ms, head_time: 500ms }}\n\
+             routes: [{{ backend: 'http://{}' }}]",
+            primary.address
+        );
+        Gateway::start(&text, authority.path(), None).await
+    };
+    // A record of TLS that says it has 512 bytes; a line of PROXY; a header of its second version.
+    let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 252][..], &[0; 500]].concat();
+    let line = [&b"PROXY TCP4 192.0.2.1 "[..], &[b'1'; 80]].concat();
+    let header = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff"[..], &[0; 500]].concat();
+    let tls = ", tls: { certificates: [{ cert: shop.crt, key: shop.key }] }";
+    let proxy = ", proxy_protocol: true";
+    let good = b"GET /good HTTP/1.1\r\nhost: shop.test\r\n\r\n";
+    for (listener, drips, metric, label) in [
+        (tls, &hello, "mirrorgate_tls_handshakes_failed_total", ""),
+        (proxy, &line, "mirrorgate_refused_total", "reason=\"proxy_protocol\""),
+        (proxy, &header, "mirrorgate_refused_total", "reason=\"proxy_protocol\""),
+        (
+            "",
+            &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            "mirrorgate_client_deadlines_total",
+            "deadline=\"head\"",
+        ),
+    ] {
+        let gateway = of(listener).await;
+        let mut slow = gateway.connect().await;
+        within("the end of what drips", drip(&mut slow, drips)).await;
+        gateway.counts(metric, &[label], 1.0).await;
+        gateway.counts("mirrorgate_client_connections", &[], 0.0).await;
+        let served = if listener == tls {
+            let tunnel = authority.tunnel(gateway.address, "shop.test", "http/1.1").await;
+            let mut client = Wire::connect(tunnel).await;
+            client.send(good).await;
+            client.response().await
+        } else {
+            let named = if listener == proxy { &b"PROXY TCP4 192.0.2.1 10.0.0.1 80 80\r\n"[..] } else { b"" };
+            gateway.ask([named, good].concat()).await
+        };
+        assert_eq!(served.text(), "p", "{listener}");
+    }
+}
+
+/// Sends `bytes` one by one, as slowly as to be far from done when any deadline here has passed, until the
+/// other side closes.
+async fn drip(client: &mut Wire, bytes: &[u8]) {
+    for byte in bytes.iter().cycle().take(bytes.len().max(200)) {
+        if !client.send([*byte]).await || !client.is_silent_for(Duration::from_millis(50)).await {
+            return;
+        }
+    }
+    panic!("all of it was taken");
 }

@@ -23,6 +23,7 @@ pub(super) fn clients(raw: Option<&raw::Limits>, report: &mut Report<'_>) -> Cli
     for (value, limit) in [
         (&raw.first_byte, &mut limits.first_byte),
         (&raw.head_time, &mut limits.head_time),
+        (&raw.tls_handshake, &mut limits.tls_handshake),
         (&raw.idle, &mut limits.idle),
         (&raw.write_stall, &mut limits.write_stall),
     ] {

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::limits;
 use crate::tls::CertificatePlan;
 
 const RSA_KEY: &str = include_str!("fixtures/only-for-tests-rsa.pem");
@@ -94,7 +95,7 @@ async fn meet(terminator: &Terminator, config: &Arc<ClientConfig>, name: &str) -
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let server = async {
         let (stream, _) = listener.accept().await?;
-        let mut stream = terminator.accept(Stream::Tcp(stream)).await?;
+        let mut stream = terminator.accept(Stream::Tcp(stream), limits::TLS_HANDSHAKE).await?;
         stream.write_all(b"x").await?;
         stream.flush().await?;
         let identity = terminator.identity(stream.get_ref().1);
