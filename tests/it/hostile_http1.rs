@@ -10,7 +10,7 @@ const BEHIND: &[u8] = b"GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
 /// Bytes that no method, field name or target may hold, apart from line ends.
 const NO_TOKEN: &[u8] = b"\0\x01\x08\x0b\x0c\x0e\x1b\x1f \x7f\"(),/;<=>?@[\\]{}\x80\xa0\xff";
 
-type Cases = Vec<(String, Vec<u8>)>;
+pub type Cases = Vec<(String, Vec<u8>)>;
 
 /// One request for each of `middles`, between `before` and `after`.
 fn around(what: &str, before: &[u8], middles: &[&[u8]], after: &[u8]) -> Cases {
@@ -261,6 +261,11 @@ fn too_much() -> Cases {
         ("a long target".into(), [b"GET /smuggled", &long(20_000)[..], b" HTTP/1.1", head].concat()),
         ("a long method".into(), [&long(70_000)[..], b" /smuggled HTTP/1.1", head].concat()),
     ]
+}
+
+/// All of it.
+pub fn corpus() -> Cases {
+    [framing_fields(), lines(), bytes(), chunks(), too_much()].concat()
 }
 
 /// The statuses of the answers that `said` holds.

@@ -11,6 +11,7 @@ mod cancellation;
 mod conformance;
 mod connections;
 mod copies;
+mod differential;
 mod endpoints;
 mod errors;
 mod forwarding;
