@@ -5,7 +5,7 @@
 //! takes lines that end with LF alone; none of it is visible to a service. So a request that breaks a
 //! rule is cut out of the stream: in a head, a poison takes its place, which makes hyper answer 400
 //! (after the responses to all good requests before it) and close; in a body, reading fails. Of HTTP/2
-//! there is one thing to see, in [`http2`].
+//! there is one thing to see, in `http2`.
 //!
 //! Built by the connection task, driven by hyper. It never parses a head for anyone and never writes,
 //! but for a 408 to a client that does not complete a head.
