@@ -39,21 +39,24 @@ server_killed() {
 # apply: manifests from standard input.
 apply() { kubectl apply --server-side --force-conflicts -f - >/dev/null; }
 
-# pods NAME...: each at an address of its own, $network.1.N, and all at $pod_port. One process is all of
-# them: a request to a pod is answered with a redirect to its name, and counted under it.
+# pods NAME[@ADDRESS]...: each at an address of its own, $network.1.N, and all at $pod_port. One process is
+# all of them: a request to a pod is answered with a redirect to its name, and counted under it.
 pods() {
     pod_port=$(free_port) pods_admin=$(free_port)
-    local pod number=10
+    local pod at number=10
     declare -gA address=()
     {
         echo "admin: 127.0.0.1:$pods_admin"
         echo 'listeners:'
         for pod in "$@"; do
-            address[$pod]=$network.1.$((number += 1))
-            echo "  - { name: $pod, address: '${address[$pod]}:$pod_port' }"
+            [[ $pod == *@* ]] || pod+=@$network.1.$((number += 1))
+            address[${pod%@*}]=${pod#*@}
+            at=${pod#*@}
+            [[ $at == *:* ]] && at="[$at]"
+            echo "  - { name: ${pod%@*}, address: '$at:$pod_port' }"
         done
         echo 'routes:'
-        for pod in "$@"; do echo "  - { name: $pod, listeners: [$pod], redirect: { host: $pod } }"; done
+        for pod in "${@%@*}"; do echo "  - { name: $pod, listeners: [$pod], redirect: { host: $pod } }"; done
     } >"$scratch/pods.yaml"
     gateway "$binary" run --config "$scratch/pods.yaml"
     listening "$pods_admin"
