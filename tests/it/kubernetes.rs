@@ -13,7 +13,8 @@ use crate::gateway_api::client;
 use crate::gateway_api::cluster::INFRA;
 use crate::harness::{Gateway, Upstream, eventually, within};
 
-const RESOURCES: &str = "
+/// A Gateway, and a Service for its primaries.
+const GATEWAY: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: { name: g }
@@ -27,6 +28,9 @@ kind: Service
 metadata: { name: app }
 spec: { ports: [{ port: 80 }] }
 ---
+";
+
+const MIRRORED: &str = "
 apiVersion: v1
 kind: Service
 metadata: { name: next }
@@ -45,6 +49,10 @@ spec:
     - { type: RequestMirror, requestMirror: { backendRef: { name: next, port: 80 } } }
     - { type: RequestMirror, requestMirror: { backendRef: { name: missing, port: 80 } } }
 ";
+
+fn write_resources(folder: &Path, gateway: &str, routes: &str) {
+    std::fs::write(folder.join("resources.yaml"), format!("{gateway}{routes}")).unwrap();
+}
 
 /// Writes the EndpointSlices of `service`, one for each of `upstreams` with its readiness.
 fn write_slices(folder: &Path, service: &str, upstreams: &[(&Upstream, bool)]) {
@@ -97,7 +105,7 @@ async fn copies_follow_a_rolling_update_of_the_mirrored_service() {
     let app = Upstream::saying("app").await;
     let (old_1, old_2) = (Upstream::saying("old").await, Upstream::saying("old").await);
     let (new_1, new_2) = (Upstream::saying("new").await, Upstream::saying("new").await);
-    std::fs::write(folder.path().join("resources.yaml"), RESOURCES).unwrap();
+    write_resources(folder.path(), GATEWAY, MIRRORED);
     write_slices(folder.path(), "app", &[(&app, true)]);
     write_slices(folder.path(), "next", &[(&old_1, true), (&old_2, true)]);
     let gateway = gateway(folder.path()).await;
@@ -145,7 +153,7 @@ async fn copies_follow_a_rolling_update_of_the_mirrored_service() {
 async fn resources_are_reloaded_when_they_change() {
     let folder = tempfile::tempdir().unwrap();
     let (app, next) = (Upstream::saying("app").await, Upstream::saying("next").await);
-    std::fs::write(folder.path().join("resources.yaml"), RESOURCES).unwrap();
+    write_resources(folder.path(), GATEWAY, MIRRORED);
     write_slices(folder.path(), "app", &[(&app, true)]);
     let gateway = gateway(folder.path()).await;
     assert_eq!(gateway.get("/").await.text(), "app");
@@ -189,19 +197,6 @@ spec: { rules: 7 }
 
 const RETRIES: &str = "
 apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: { name: g }
-spec:
-  gatewayClassName: mirrorgate
-  addresses: [{ value: 127.0.0.1 }]
-  listeners: [{ name: http, port: 0, protocol: HTTP }]
----
-apiVersion: v1
-kind: Service
-metadata: { name: app }
-spec: { ports: [{ port: 80 }] }
----
-apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: { name: r }
 spec:
@@ -232,7 +227,7 @@ async fn requests_without_an_answer_are_tried_again() {
         }
     })
     .await;
-    std::fs::write(folder.path().join("resources.yaml"), RETRIES).unwrap();
+    write_resources(folder.path(), GATEWAY, RETRIES);
     write_slices(folder.path(), "app", &[(&app, true)]);
     let gateway = gateway(folder.path()).await;
     assert_eq!(gateway.get("/again").await.text(), "ok");
@@ -261,11 +256,11 @@ async fn a_secret_that_is_rotated_drops_no_connection() {
         std::fs::rename(folder.path().join(".secret"), folder.path().join("secret.yaml")).unwrap();
     };
     put("tls-checks-certificate");
-    let resources = RETRIES.replace(
+    let https = GATEWAY.replace(
         "{ name: http, port: 0, protocol: HTTP }",
         "{ name: https, port: 0, protocol: HTTPS, tls: { certificateRefs: [{ name: shop }] } }",
     );
-    std::fs::write(folder.path().join("resources.yaml"), resources).unwrap();
+    write_resources(folder.path(), &https, RETRIES);
     write_slices(folder.path(), "app", &[(&app, true)]);
     let gateway = gateway(folder.path()).await;
     let config = certificates.client(None);
