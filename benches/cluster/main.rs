@@ -26,6 +26,9 @@ use self::resources::Size;
 /// A failure is the end of a bench, with a reason.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+/// Start-up and everything else that is not the events takes less, or never ends.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 fn main() -> Outcome<()> {
     let number = |name: &str, default: usize| {
         let prefix = format!("{name}=");
@@ -42,7 +45,10 @@ fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     match std::env::args().any(|argument| argument == "serve") {
         true => runtime.block_on(resources::serve(&size)),
-        false => runtime.block_on(measure(&size, rate, rate * seconds)),
+        false => runtime.block_on(async {
+            let limit = PATIENCE + 2 * Duration::from_secs(seconds as u64);
+            tokio::time::timeout(limit, measure(&size, rate, rate * seconds)).await?
+        }),
     }
 }
 
