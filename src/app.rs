@@ -190,6 +190,7 @@ struct Running {
     registry: Arc<Registry>,
     admin: Option<SocketAddr>,
     drain: watch::Sender<bool>,
+    reloader: Arc<Reloader>,
     /// The control side; ends when this is dropped.
     tasks: JoinSet<()>,
 }
@@ -269,7 +270,7 @@ impl Running {
             };
             tasks.spawn(admin.serve(Arc::new(state)));
         }
-        tasks.spawn(reloader.run(complete));
+        tasks.spawn(reloader.clone().run(complete));
         Ok(Self {
             gateway,
             workers: threads,
@@ -278,6 +279,7 @@ impl Running {
             registry,
             admin: admin_address,
             drain,
+            reloader,
             tasks,
         })
     }
@@ -293,17 +295,20 @@ impl Running {
     /// Not ready at once; accepting for `delay` more; then in-flight requests, and copies for less
     /// long.
     async fn drain(self, delay: Duration) {
-        let Self { gateway, workers, listeners, readiness, tasks, .. } = self;
+        let Self { gateway, workers, listeners, readiness, reloader, tasks, .. } = self;
         tracing::info!("draining");
         readiness.drain();
-        tokio::time::sleep(delay).await;
-        listeners.close();
-        gateway.drain();
-        gateway.stop(limits::DRAIN, limits::DRAIN_COPIES);
-        // A worker that panicked has said so.
-        let _joined = tokio::task::spawn_blocking(move || workers.join()).await;
-        flush(&gateway).await;
-        gateway.traces().flush(limits::SPANS_INTERVAL).await;
+        let drained = async {
+            tokio::time::sleep(delay).await;
+            listeners.close();
+            gateway.drain();
+            gateway.stop(limits::DRAIN, limits::DRAIN_COPIES);
+            // A worker that panicked has said so.
+            let _joined = tokio::task::spawn_blocking(move || workers.join()).await;
+            flush(&gateway).await;
+            gateway.traces().flush(limits::SPANS_INTERVAL).await;
+        };
+        tokio::join!(drained, reloader.resign());
         tracing::info!("drained");
         drop(tasks);
     }

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::{self, Options, Origin, ResourceOptions};
 use crate::gateway_api::backends::Routing;
 use crate::gateway_api::listeners::{AddressPool, Addresses};
+use crate::gateway_api::reachable::{Reachable, StatusAddress};
 use crate::gateway_api::resources::Key;
 use crate::gateway_api::translate::{Settings, translate};
 use crate::gateway_api::{self, manifests};
@@ -107,6 +108,14 @@ struct Resources {
     /// addresses of the machine.
     #[arg(long, value_name = "FIRST-LAST")]
     address_pool: Option<AddressPool>,
+    /// Where Gateways that share all addresses of the machine are reached, for their statuses: an IP
+    /// address or a host name; may repeat.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "status_service")]
+    status_address: Vec<StatusAddress>,
+    /// The same from the Service in front of them: its load balancer's addresses and external IPs, else its
+    /// cluster IPs.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = key)]
+    status_service: Option<Key>,
     /// Send requests for Services to their endpoints or to their cluster IP.
     #[arg(long, value_name = "WHERE", value_parser = routing, default_value = "endpoints")]
     backend_routing: Routing,
@@ -122,6 +131,15 @@ impl Resources {
             any_class,
             gateway: self.gateway.clone(),
             routing: self.backend_routing,
+            reachable: self.reachable(),
+        }
+    }
+
+    fn reachable(&self) -> Reachable {
+        match (&self.status_service, self.status_address.as_slice()) {
+            (Some(service), _) => Reachable::Behind(service.clone()),
+            (None, []) => Reachable::Unknown,
+            (None, addresses) => Reachable::At(addresses.to_vec()),
         }
     }
 

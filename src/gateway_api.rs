@@ -20,6 +20,7 @@ pub mod manifests;
 pub mod matches;
 pub mod model;
 pub mod parents;
+pub mod reachable;
 pub mod refs;
 pub mod resources;
 pub mod selector;

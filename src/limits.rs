@@ -389,5 +389,9 @@ pub const LEASE_RENEW: Duration = Duration::from_secs(5);
 pub const STATUS_SETTLE: Duration = Duration::from_millis(50);
 /// How often statuses are compared although nothing was heard: what could not be written is tried again.
 pub const STATUS_RESYNC: Duration = Duration::from_secs(10);
+/// Addresses that a Gateway tells: as many as the API takes.
+pub const STATUS_ADDRESSES: usize = 16;
+/// How long a process that ends tries to give the Lease up; after that it runs out by itself.
+pub const LEASE_RELEASE: Duration = Duration::from_secs(2);
 /// Statuses that are written at the same time, so that the API server is not flooded.
 pub const STATUS_WRITES: usize = 8;

@@ -36,6 +36,16 @@ impl Feed {
             feed.complete().await;
         }
     }
+
+    /// Leaves to others what only one process does.
+    pub(super) async fn resign(&self) {
+        #[cfg(feature = "kubernetes")]
+        if let Self::Resources(feed) = self
+            && let ResourceOrigin::Cluster(cluster) = &feed.origin
+        {
+            cluster.resign().await;
+        }
+    }
 }
 
 /// Kubernetes resources, and what is served of them.

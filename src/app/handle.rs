@@ -63,6 +63,11 @@ impl Handle {
         &self.running.gateway
     }
 
+    /// What cannot be read at present of what the configuration comes from, a line each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.running.reloader.problems()
+    }
+
     /// The gateway as a service, for requests of `client` that the program around it took itself; they
     /// count as requests to the first listener, whose routes take them. `None` after that was closed.
     pub fn service(&self, client: SocketAddr) -> Option<MirrorService> {

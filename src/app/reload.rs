@@ -95,6 +95,11 @@ impl Reloader {
         }
     }
 
+    /// Leaves to others what only one process does: this one ends.
+    pub(super) async fn resign(&self) {
+        self.feed.resign().await;
+    }
+
     /// The configuration as loaded, and why the last reload failed, if it did.
     pub(super) fn shown(&self) -> (Value, Option<String>) {
         let state = self.state();

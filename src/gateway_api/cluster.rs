@@ -55,6 +55,10 @@ pub enum ClusterError {
 pub struct Cluster {
     shared: Arc<Shared>,
     statuses: channel::Sender<Option<Arc<Statuses>>>,
+    /// One Gateway is named.
+    serves_one: bool,
+    /// Whether the Lease is to be given up.
+    resigns: channel::Sender<bool>,
     _tasks: JoinSet<()>,
 }
 
@@ -97,13 +101,15 @@ impl Cluster {
         let mut tasks = JoinSet::new();
         watch::start(&client, &options.namespaces, &shared, &mut tasks);
         let statuses = channel::Sender::new(None);
+        let serves_one = options.gateway.is_some();
         let lease = lease::Lease::new(client.clone(), namespace, options.gateway.as_ref());
         let leads = channel::Sender::new(false);
         let leading = leads.subscribe();
-        tasks.spawn(lease.keep(leads));
+        let resigns = channel::Sender::new(false);
+        tasks.spawn(lease.keep(leads, resigns.subscribe()));
         let writer = writer::Writer::new(client, controller, options.gateway, shared.clone());
         tasks.spawn(writer.run(statuses.subscribe(), leading));
-        Ok(Arc::new(Self { shared, statuses, _tasks: tasks }))
+        Ok(Arc::new(Self { shared, statuses, serves_one, resigns, _tasks: tasks }))
     }
 
     /// Resolves when every kind was listed, or will not be.
@@ -123,7 +129,12 @@ impl Cluster {
 
     /// What is not up to date, a line for each kind.
     pub fn problems(&self) -> Vec<String> {
-        self.shared.health.problems()
+        let mut problems = self.shared.health.problems();
+        let resources = self.shared.snapshot.resources();
+        if resources.classes_refused && resources.classes.is_empty() && !self.serves_one {
+            problems.push("no Gateway is served: whose they are is not known without GatewayClasses, unless --gateway names one".to_owned());
+        }
+        problems
     }
 
     /// The resources as last seen.
@@ -146,6 +157,14 @@ impl Cluster {
             }
             news
         });
+    }
+
+    /// Leaves the writing of statuses to others, for good. Resolves when the Lease is given up, or when
+    /// that takes too long.
+    pub async fn resign(&self) {
+        self.resigns.send_replace(true);
+        // The task drops its receiver at its end.
+        let _late = tokio::time::timeout(limits::LEASE_RELEASE, self.resigns.closed()).await;
     }
 }
 

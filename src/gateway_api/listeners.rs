@@ -165,8 +165,9 @@ impl Namespaces {
 fn is_ours(resources: &Resources, class: &str, settings: &Settings) -> bool {
     match resources.classes.get(&Key::new("", class)) {
         Some(class) => class.spec.controller_name == settings.controller,
-        // Files need not spell out the class.
-        None => settings.any_class,
+        // Files need not spell out the class. Where classes cannot be read, as with the rights of a namespace
+        // alone, it is believed of the one Gateway that this process was told to serve.
+        None => settings.any_class || settings.gateway.is_some() && resources.classes_refused,
     }
 }
 

@@ -84,6 +84,8 @@ pub struct Resources {
     pub config_maps: Map<ConfigMap>,
     /// Cluster-wide.
     pub namespaces: Map<Namespace>,
+    /// Classes cannot be read: that there is none here says nothing.
+    pub classes_refused: bool,
 }
 
 /// One object of a kind that matters.

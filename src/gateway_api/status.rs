@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::model::{ParentRef, RouteKind};
+use super::reachable::StatusAddress;
 use super::resources::Key;
 
 /// One condition.
@@ -80,7 +81,7 @@ pub struct GatewayStatus {
     /// Conditions.
     pub conditions: Vec<Condition>,
     /// Where it can be reached.
-    pub addresses: Vec<String>,
+    pub addresses: Vec<StatusAddress>,
     /// Of its own listeners, in order.
     pub listeners: Vec<ListenerStatus>,
     /// ListenerSets that are accepted.
@@ -198,7 +199,11 @@ impl fmt::Display for Statuses {
             conditions(formatter, 2, &status.conditions)?;
         }
         for (key, status) in &self.gateways {
-            writeln!(formatter, "Gateway {key} at {}", status.addresses.join(", "))?;
+            let addresses: Vec<_> = status.addresses.iter().map(ToString::to_string).collect();
+            match addresses.as_slice() {
+                [] => writeln!(formatter, "Gateway {key}")?,
+                some => writeln!(formatter, "Gateway {key} at {}", some.join(", "))?,
+            }
             conditions(formatter, 2, &status.conditions)?;
             listeners(formatter, &status.listeners)?;
         }

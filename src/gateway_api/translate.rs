@@ -14,6 +14,7 @@ use super::backends::{Routing, resolve};
 use super::listeners::{Addresses, ServedGateway, served};
 use super::model::{self, Reference, Route, RouteKind, Rule};
 use super::parents::{Attachment, ListenerIndex, attach};
+use super::reachable::Reachable;
 use super::refs::for_each_backend;
 use super::resources::{Key, Resources};
 use super::status::{Condition, RouteStatus, Statuses};
@@ -31,6 +32,8 @@ pub struct Settings {
     pub gateway: Option<Key>,
     /// Where requests for Services go unless they say otherwise.
     pub routing: Routing,
+    /// Where Gateways that listen on all addresses of the machine are reached.
+    pub reachable: Reachable,
 }
 
 impl Default for Settings {
@@ -40,6 +43,7 @@ impl Default for Settings {
             any_class: false,
             gateway: None,
             routing: Routing::default(),
+            reachable: Reachable::default(),
         }
     }
 }

@@ -31,12 +31,17 @@ impl Lease {
         Self { api: Api::namespaced(client, &namespace), name, holder }
     }
 
-    /// Takes and renews it for ever; `leads` says whether this process holds it.
-    pub(super) async fn keep(self, leads: watch::Sender<bool>) {
+    /// Takes and renews it until `end` says so, and gives it up; `leads` says whether this process holds
+    /// it.
+    pub(super) async fn keep(self, leads: watch::Sender<bool>, mut end: watch::Receiver<bool>) {
         let mut turns = tokio::time::interval(limits::LEASE_RENEW);
         let mut told = String::new();
         loop {
-            turns.tick().await;
+            tokio::select! {
+                _ = turns.tick() => {}
+                // An error means that there is nobody left to say so.
+                _ = end.wait_for(|ends| *ends) => break,
+            }
             let held = self.hold().await.unwrap_or_else(|error| {
                 if told != error.to_string() {
                     tracing::warn!("the lease {} for writing statuses cannot be taken: {error}", self.name);
@@ -48,6 +53,25 @@ impl Lease {
                 tracing::info!(leads = held, lease = self.name, "writing of statuses");
             }
         }
+        // First nothing is written any more, then another one may.
+        if leads.send_replace(false) {
+            match self.release().await {
+                Ok(()) => tracing::info!(lease = self.name, "writing of statuses is left to others"),
+                Err(error) => tracing::debug!("the lease {} is left to run out: {error}", self.name),
+            }
+        }
+    }
+
+    /// Gives it up if this process still holds it.
+    async fn release(&self) -> Result<(), kube::Error> {
+        let Some(mut found) = self.api.get_opt(&self.name).await? else { return Ok(()) };
+        let Some(spec) = found.spec.as_mut().filter(|spec| self.holds(spec)) else { return Ok(()) };
+        spec.holder_identity = Some(String::new());
+        won(self.api.replace(&self.name, &PostParams::default(), &found).await).map(drop)
+    }
+
+    fn holds(&self, spec: &LeaseSpec) -> bool {
+        spec.holder_identity.as_deref() == Some(&self.holder)
     }
 
     /// Takes or renews it; whether this process holds it now.
@@ -61,7 +85,7 @@ impl Lease {
             return won(self.api.create(&PostParams::default(), &lease).await);
         };
         let spec = found.spec.clone().unwrap_or_default();
-        let mine = spec.holder_identity.as_deref() == Some(&self.holder);
+        let mine = self.holds(&spec);
         let lasts = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0));
         let expired = spec.renew_time.as_ref().is_none_or(|renewed| {
             let age = now.duration_since(renewed.0);

@@ -85,6 +85,14 @@ impl Snapshot {
         }
     }
 
+    /// Whether the API server refuses to tell of a kind.
+    pub(super) fn refused(&self, field: fn(&mut Resources) -> &mut bool, is_refused: bool) {
+        let before = std::mem::replace(field(&mut self.resources()), is_refused);
+        if before != is_refused {
+            self.tell(true);
+        }
+    }
+
     fn tell(&self, news: bool) {
         self.seen.notify_one();
         if news {

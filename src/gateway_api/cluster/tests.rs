@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod faults;
+mod one_gateway;
 mod server;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use self::server::Server;
 use super::Options;
 use crate::app::{self, Handle, Origin, ResourceOptions};
+use crate::gateway_api::translate::Settings;
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
 
@@ -69,9 +71,13 @@ async fn world() -> Arc<Server> {
 }
 
 async fn start(server: &Server) -> Handle {
+    start_with(server, Options::default(), Settings::default()).await
+}
+
+async fn start_with(server: &Server, cluster: Options, settings: Settings) -> Handle {
     let client = kube::Config::new(format!("http://{}", server.address).parse().unwrap());
-    let cluster = Options { client: Some(client), ..Options::default() };
-    let resources = ResourceOptions { admin: Some("off".to_owned()), ..ResourceOptions::default() };
+    let cluster = Options { client: Some(client), ..cluster };
+    let resources = ResourceOptions { admin: Some("off".to_owned()), settings, ..ResourceOptions::default() };
     app::start(Origin::Kubernetes { cluster: Box::new(cluster), resources }).await.unwrap()
 }
 

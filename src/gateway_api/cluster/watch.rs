@@ -4,22 +4,22 @@
 //! from where it was; when that fails too, it begins anew with a list, so that whatever was missed is
 //! healed. Until then what was last seen stays.
 
+mod sinks;
+
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use futures_util::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
+use self::sinks::{Objects, Sink, Slices, certificates_only, roots_only};
 use super::Shared;
 use super::health::Failure;
-use super::snapshot::Field;
 use crate::gateway_api::resources::Key;
 use crate::limits;
 
@@ -31,18 +31,6 @@ struct Watch<K> {
     config: Config,
 }
 
-/// Where what is seen goes.
-trait Sink<K>: Send + 'static {
-    /// A complete list.
-    fn replace(&mut self, namespace: Option<&str>, objects: Vec<K>);
-    fn apply(&mut self, object: K);
-    fn delete(&mut self, key: &Key);
-    /// Takes off an object what is of no use here, so that it takes no memory.
-    fn trim(&self, _: &mut K) {}
-    /// Whether what was seen is up to date.
-    fn state(&mut self, _: Result<(), &Failure>) {}
-}
-
 /// Starts all watches.
 pub(super) fn start(client: &Client, namespaces: &[String], shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
     let scopes: Vec<Option<&str>> = match namespaces {
@@ -52,7 +40,12 @@ pub(super) fn start(client: &Client, namespaces: &[String], shared: &Arc<Shared>
     let plain = || Config::default().timeout(limits::WATCH_TIME.as_secs() as u32);
     macro_rules! objects {
         ($field:ident) => {
-            Objects { shared: shared.clone(), field: |resources| &mut resources.$field, trim: |_| {} }
+            Objects {
+                shared: shared.clone(),
+                field: |resources| &mut resources.$field,
+                trim: |_| {},
+                refused: None,
+            }
         };
     }
     macro_rules! watch {
@@ -75,7 +68,8 @@ pub(super) fn start(client: &Client, namespaces: &[String], shared: &Arc<Shared>
     watch!("Secrets", Objects { trim: certificates_only, ..objects!(secrets) }, tls_secrets());
     watch!("ConfigMaps", Objects { trim: roots_only, ..objects!(config_maps) }, plain());
     // Cluster-wide kinds.
-    begin("GatewayClasses", Api::all(client.clone()), None, plain(), objects!(classes), shared, tasks);
+    let classes = Objects { refused: Some(|resources| &mut resources.classes_refused), ..objects!(classes) };
+    begin("GatewayClasses", Api::all(client.clone()), None, plain(), classes, shared, tasks);
     begin("Namespaces", Api::all(client.clone()), None, plain(), objects!(namespaces), shared, tasks);
     for namespace in &scopes {
         let name = watch_name("EndpointSlices", *namespace);
@@ -275,80 +269,4 @@ where
     }
     sink.trim(&mut object);
     Some(object)
-}
-
-/// Objects of one kind.
-struct Objects<K> {
-    shared: Arc<Shared>,
-    field: Field<K>,
-    trim: fn(&mut K),
-}
-
-impl<K: Resource<DynamicType = ()> + Clone + PartialEq + Send + Sync + 'static> Sink<K> for Objects<K> {
-    fn replace(&mut self, namespace: Option<&str>, objects: Vec<K>) {
-        self.shared.snapshot.replace(self.field, namespace, objects);
-    }
-
-    fn apply(&mut self, object: K) {
-        self.shared.snapshot.apply(self.field, object);
-    }
-
-    fn delete(&mut self, key: &Key) {
-        self.shared.snapshot.delete(self.field, key);
-    }
-
-    fn trim(&self, object: &mut K) {
-        (self.trim)(object);
-    }
-}
-
-/// ConfigMaps may be large, and certificate authorities are all that is read of them.
-fn roots_only(map: &mut ConfigMap) {
-    map.binary_data = None;
-    if let Some(data) = &mut map.data {
-        data.retain(|name, _| name == ROOTS);
-    }
-}
-
-/// Secrets of other types are no business of ours, should the API server send them.
-fn certificates_only(secret: &mut Secret) {
-    if secret.type_.as_deref() != Some("kubernetes.io/tls") {
-        secret.data = None;
-    }
-}
-
-/// The entry of a ConfigMap that holds certificate authorities.
-const ROOTS: &str = "ca.crt";
-
-/// Endpoints, which change nothing but themselves.
-struct Slices {
-    shared: Arc<Shared>,
-    watch: String,
-}
-
-impl Sink<EndpointSlice> for Slices {
-    fn replace(&mut self, namespace: Option<&str>, slices: Vec<EndpointSlice>) {
-        self.shared.slices.replace_in(namespace, slices, Instant::now());
-    }
-
-    fn apply(&mut self, slice: EndpointSlice) {
-        self.shared.slices.apply(slice, Instant::now());
-    }
-
-    fn delete(&mut self, key: &Key) {
-        self.shared.slices.delete(&key.namespace, &key.name, Instant::now());
-    }
-
-    fn trim(&self, slice: &mut EndpointSlice) {
-        for endpoint in &mut slice.endpoints {
-            endpoint.target_ref = None;
-            endpoint.node_name = None;
-            endpoint.hostname = None;
-            endpoint.deprecated_topology = None;
-        }
-    }
-
-    fn state(&mut self, state: Result<(), &Failure>) {
-        self.shared.slices_live(&self.watch, state);
-    }
 }

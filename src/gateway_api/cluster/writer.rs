@@ -2,6 +2,7 @@
 //! so that a conflict is found, and decided anew by what is seen next.
 
 mod changes;
+mod features;
 mod render;
 
 use std::collections::BTreeMap;

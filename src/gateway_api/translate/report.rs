@@ -2,6 +2,7 @@
 
 use super::Settings;
 use crate::gateway_api::listeners::{AddressProblem, Listener, Owner, ServedGateway};
+use crate::gateway_api::reachable::StatusAddress;
 use crate::gateway_api::resources::Resources;
 use crate::gateway_api::status::{
     ClassStatus, Condition, GatewayStatus, ListenerStatus, SetStatus, Statuses,
@@ -32,12 +33,32 @@ pub(super) fn report(
         let accepted =
             |status: &SetStatus| status.conditions.first().is_some_and(|condition| condition.holds);
         let attached_sets = sets.iter().filter(|(_, status)| accepted(status)).count() as i32;
-        statuses.gateways.insert(gateway.key.clone(), gateway_status(gateway, attached_sets));
+        let addresses = addresses(resources, settings, gateway);
+        statuses.gateways.insert(gateway.key.clone(), gateway_status(gateway, addresses, attached_sets));
         statuses.listener_sets.extend(sets);
     }
 }
 
-fn gateway_status(gateway: &ServedGateway, attached_sets: i32) -> GatewayStatus {
+/// Where a Gateway is reached, or why it cannot be told yet: at its own address, and where that is all of
+/// the machine's, wherever the settings say.
+fn addresses(
+    resources: &Resources,
+    settings: &Settings,
+    gateway: &ServedGateway,
+) -> Result<Vec<StatusAddress>, String> {
+    match gateway.address {
+        Ok(address) if address.is_unspecified() => settings.reachable.addresses(resources),
+        Ok(address) => Ok(vec![StatusAddress::Ip(address)]),
+        // Why it has none is told by its conditions.
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+fn gateway_status(
+    gateway: &ServedGateway,
+    addresses: Result<Vec<StatusAddress>, String>,
+    attached_sets: i32,
+) -> GatewayStatus {
     let own: Vec<_> = gateway.listeners.iter().filter(|one| one.owner == Owner::Gateway).collect();
     let accepted = gateway_accepted(gateway, &own);
     let programmed = match &gateway.address {
@@ -52,7 +73,10 @@ fn gateway_status(gateway: &ServedGateway, attached_sets: i32) -> GatewayStatus 
         Ok(_) if !gateway.listeners.iter().any(Listener::is_programmed) => {
             Condition::no("Programmed", "Invalid", "no listener can be served")
         }
-        Ok(_) => Condition::yes("Programmed", "Programmed"),
+        Ok(_) => match &addresses {
+            Ok(_) => Condition::yes("Programmed", "Programmed"),
+            Err(why) => Condition::no("Programmed", "AddressNotAssigned", why.clone()),
+        },
     };
     let mut conditions = vec![accepted, programmed];
     conditions.extend(gateway.identity.as_ref().map(|identity| match identity {
@@ -68,7 +92,7 @@ fn gateway_status(gateway: &ServedGateway, attached_sets: i32) -> GatewayStatus 
     }
     GatewayStatus {
         generation: gateway.object.metadata.generation.unwrap_or(0),
-        addresses: gateway.address.iter().map(ToString::to_string).collect(),
+        addresses: addresses.unwrap_or_default(),
         conditions,
         listeners: own.into_iter().map(|listener| listener_status(gateway, listener)).collect(),
         attached_sets,

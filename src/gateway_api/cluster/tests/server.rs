@@ -145,6 +145,10 @@ impl Server {
         self.state().forbidden.insert(kind.to_owned());
     }
 
+    pub(super) fn allow(&self, kind: &str) {
+        self.state().forbidden.remove(kind);
+    }
+
     /// The next status is refused as if its object had changed meanwhile.
     pub(super) fn conflict_once(&self) {
         self.state().conflict = true;

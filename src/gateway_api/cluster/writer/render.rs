@@ -3,50 +3,14 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::features::FEATURES;
 use crate::gateway_api::GROUP;
 use crate::gateway_api::model::{ParentRef, RouteKind};
+use crate::gateway_api::reachable::StatusAddress;
 use crate::gateway_api::resources::Key;
 use crate::gateway_api::status::{
     ClassStatus, Condition, GatewayStatus, ListenerStatus, PolicyStatus, RouteStatus, SetStatus,
 };
-
-/// Features of the suite that hold, sorted as the API wants them.
-const FEATURES: &[&str] = &[
-    "BackendTLSPolicy",
-    "GRPCRoute",
-    "GRPCRouteNamedRouteRule",
-    "Gateway",
-    "GatewayAddressEmpty",
-    "GatewayHTTPListenerIsolation",
-    "GatewayPort8080",
-    "GatewayStaticAddresses",
-    "HTTPRoute",
-    "HTTPRoute303RedirectStatusCode",
-    "HTTPRoute307RedirectStatusCode",
-    "HTTPRoute308RedirectStatusCode",
-    "HTTPRouteBackendProtocolH2C",
-    "HTTPRouteBackendProtocolWebSocket",
-    "HTTPRouteBackendRequestHeaderModification",
-    "HTTPRouteBackendTimeout",
-    "HTTPRouteCORS",
-    "HTTPRouteDestinationPortMatching",
-    "HTTPRouteHostRewrite",
-    "HTTPRouteMethodMatching",
-    "HTTPRouteNamedRouteRule",
-    "HTTPRouteParentRefPort",
-    "HTTPRoutePathRedirect",
-    "HTTPRoutePathRewrite",
-    "HTTPRoutePortRedirect",
-    "HTTPRouteQueryParamMatching",
-    "HTTPRouteRequestMirror",
-    "HTTPRouteRequestMultipleMirrors",
-    "HTTPRouteRequestPercentageMirror",
-    "HTTPRouteRequestTimeout",
-    "HTTPRouteResponseHeaderModification",
-    "HTTPRouteSchemeRedirect",
-    "ListenerSet",
-    "ReferenceGrant",
-];
 
 /// Conditions, with the times of those in `current` that have not changed; conditions of types that
 /// we do not write are kept.
@@ -77,7 +41,14 @@ fn conditions(current: &Value, wanted: &[Condition], generation: i64, now: &Time
 }
 
 /// Types of conditions that we write.
-const OURS: &[&str] = &["Accepted", "Programmed", "ResolvedRefs", "Conflicted", "PartiallyInvalid"];
+const OURS: &[&str] = &[
+    "Accepted",
+    "Programmed",
+    "ResolvedRefs",
+    "Conflicted",
+    "PartiallyInvalid",
+    "InsecureFrontendValidationMode",
+];
 
 fn seconds(now: &Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -92,9 +63,11 @@ pub(super) fn class(current: &Value, status: &ClassStatus, now: &Timestamp) -> V
 }
 
 pub(super) fn gateway(current: &Value, status: &GatewayStatus, now: &Timestamp) -> Value {
-    // All addresses of a pod are none that anybody could use.
-    let named = status.addresses.iter().filter(|value| !matches!(value.as_str(), "0.0.0.0" | "::"));
-    let addresses: Vec<_> = named.map(|value| json!({ "type": "IPAddress", "value": value })).collect();
+    let address = |address: &StatusAddress| match address {
+        StatusAddress::Ip(address) => json!({ "type": "IPAddress", "value": address.to_string() }),
+        StatusAddress::Host(host) => json!({ "type": "Hostname", "value": host }),
+    };
+    let addresses: Vec<_> = status.addresses.iter().map(address).collect();
     json!({
         "addresses": addresses,
         "attachedListenerSets": status.attached_sets,
