@@ -367,7 +367,7 @@ fn in_chunks(random: &mut Rng, content: &str) -> Vec<u8> {
         let end = if random.u8(0..40) == 0 { "\n" } else { "\r\n" };
         out.extend([line.as_bytes(), end.as_bytes(), chunk, b"\r\n"].concat());
     }
-    out.extend_from_slice(pick(
+    out.extend_from_slice(pick::<&[u8]>(
         random,
         &[&b"0\r\n\r\n"[..], b"0\r\n\r\n", b"0\r\nx-t: 1\r\n\r\n", b"00\r\n\r\n", b"0\r\n"],
     ));
