@@ -230,10 +230,11 @@ pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(5);
 /// Body chunks below this are copied into the lag queue: a shared slice of one byte pins the whole
 /// read buffer that it came from.
 pub const MIRROR_COPY_BELOW: usize = 2 * KIB;
-/// Bytes of a copy's response that are read so that its connection can be used again: about as much
+/// Bytes of a copy's response that are read so that its connection can be used again, beside those that
+/// echo what it took of a request that is still on its way: about as much
 /// work as a new connection is. With more, mirrors that answer at length would take the processor from
 /// the primary.
-pub const MIRROR_RESPONSE_BYTES: usize = 256 * KIB;
+pub const MIRROR_RESPONSE_BYTES: u64 = 256 * KIB as u64;
 /// Part of the process' file descriptors that copies may have at once, numerator and denominator: so
 /// that clients and primaries never run out of them on account of mirrors that hold their connections.
 pub const MIRROR_DESCRIPTORS: (usize, usize) = (1, 4);

@@ -51,6 +51,9 @@ use crate::worker::Worker;
 pub struct Mirror {
     /// The route's name.
     pub route: Arc<str>,
+    /// What it is called among the route's mirrors: as its backend, and the second one to the same
+    /// backend `backend~2`, so that each has its own counts.
+    pub name: Arc<str>,
     /// Who gets the copies.
     pub backend: BackendRef,
     /// What decides whether a request is in; `None` draws for each request.

@@ -50,7 +50,9 @@ pub(super) async fn change(request: Request<Incoming>, state: &AdminState) -> Re
         return plain(StatusCode::BAD_REQUEST, "say which: /mirrors?route=…&backend=…");
     };
     let mut mirrors = (state.mirrors)();
-    mirrors.retain(|mirror| *mirror.route == *route && **mirror.backend.name() == *backend);
+    // By its own name, one of several mirrors to a backend; by the backend's, all of them.
+    let is_meant = |mirror: &Mirror| *mirror.name == *backend || **mirror.backend.name() == *backend;
+    mirrors.retain(|mirror| *mirror.route == *route && is_meant(mirror));
     if mirrors.is_empty() {
         return plain(StatusCode::NOT_FOUND, "no route in use has this mirror; GET /mirrors lists them");
     }
@@ -120,6 +122,7 @@ fn view(mirror: &Mirror) -> Value {
     json!({
         "route": &*mirror.route,
         "backend": &**mirror.backend.name(),
+        "mirror": &*mirror.name,
         "percent": dial.fraction.percent(),
         "state": dial.state.as_str(),
         "reason": match &dial.state {
@@ -135,6 +138,7 @@ fn view(mirror: &Mirror) -> Value {
         "buffered_bytes": metrics.buffered_bytes(),
         "offered": metrics.offered_total(),
         "outcomes": outcomes,
+        "unread_answers": metrics.unread_answers_total(),
         "agreement": agreement,
         "latency_seconds": { "primary": latency(metrics, Lane::Primary), "copy": latency(metrics, Lane::Mirror) },
     })

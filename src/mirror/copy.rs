@@ -55,6 +55,8 @@ pub struct Delivery {
 struct Answer {
     status: Option<StatusCode>,
     endpoint: Option<Arc<Endpoint>>,
+    /// Whether it was read to its end.
+    whole: bool,
 }
 
 impl Copy {
@@ -107,11 +109,13 @@ impl Copy {
                 Either::Right((over, _)) => Some(over),
             }
         };
-        let Answer { status, endpoint } = answer.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Answer { status, endpoint, whole } = answer.into_inner().unwrap_or_else(PoisonError::into_inner);
         let outcome = outcome(error.as_ref(), status, reader.as_deref().and_then(Reader::ended));
         permit.end(outcome);
         if outcome != Outcome::Delivered {
             tell(mirror, outcome, error.as_ref());
+        } else if !whole {
+            mirror.budget.metrics().left_unread(worker.id());
         }
         Delivery { outcome, status, endpoint, error: error.map(|error| error.to_string()), started, span }
     }
@@ -123,7 +127,7 @@ fn tell(mirror: &Mirror, outcome: Outcome, error: Option<&ExchangeError>) {
         let error = error.map(ToString::to_string);
         tracing::warn!(
             route = &*mirror.route,
-            mirror = &**mirror.backend.name(),
+            mirror = &*mirror.name,
             outcome = outcome.as_str(),
             error,
             suppressed,
@@ -155,7 +159,10 @@ async fn transact(
         answer.status = Some(exchanged.response.status());
         answer.endpoint = Some(exchanged.endpoint);
     }
-    throw_away(exchanged.response.into_body(), reader).await;
+    let whole = throw_away(exchanged.response.into_body(), reader).await;
+    if let Ok(mut answer) = answer.lock() {
+        answer.whole = whole;
+    }
     if let Some(reader) = reader {
         poll_fn(|context| reader.poll_ended(context)).await;
     }
@@ -163,21 +170,38 @@ async fn transact(
 }
 
 /// Reads an answer to its end so that the connection can be used again, or closes it when that takes
-/// too many bytes. They are counted from the request's end on: a mirror that answers piece by piece
-/// would otherwise be cut off in the middle of a request that it was said to have.
-pub(crate) async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) {
-    let mut left = limits::MIRROR_RESPONSE_BYTES;
-    while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let asked = reader.is_none_or(|reader| reader.ended().is_some());
-        let size = frame.data_ref().filter(|_| asked).map_or(0, Buf::remaining);
-        let Some(rest) = left.checked_sub(size) else { return };
-        left = rest;
+/// too many bytes. True when it came to its end.
+///
+/// While the request is on its way the answer may be longer by what the mirror took of it: one that
+/// echoes would otherwise be cut off in the middle of a request that it was said to have. What is
+/// longer than that stays in the socket, where it costs nothing, until the request is written.
+pub(crate) async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) -> bool {
+    let most = limits::MIRROR_RESPONSE_BYTES;
+    let (mut before, mut after) = (0_u64, 0_u64);
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let Ok(frame) = frame else { return false };
+        let size = frame.data_ref().map_or(0, Buf::remaining) as u64;
+        let fits = match reader.filter(|reader| reader.ended().is_none()) {
+            Some(reader) => {
+                before += size;
+                before <= reader.taken() + most
+            }
+            None => {
+                after += size;
+                after <= most
+            }
+        };
+        if !fits {
+            poll_fn(|context| body.poll_written(context)).await;
+            return false;
+        }
         // An answer that is always there would be read in one go while requests wait for the worker.
         // Most end with their first piece, and a turn more would be a fifth of what a copy costs.
         if !body.is_end_stream() {
             tokio::task::yield_now().await;
         }
     }
+    true
 }
 
 /// For one endpoint: so that all that are tried fail before the copy's own time is over, and what

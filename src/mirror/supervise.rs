@@ -27,7 +27,7 @@ fn look(route: &str, mirror: &Mirror) {
         return;
     }
     let event = budget.dial().look(budget.reading(), Instant::now());
-    let name = &**mirror.backend.name();
+    let name = &*mirror.name;
     match &event {
         Some(DialEvent::Stopped(reason)) => {
             budget.metrics().stopped();

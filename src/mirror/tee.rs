@@ -63,6 +63,8 @@ struct Queue {
     /// Small chunks, gathered in memory of our own.
     small: BytesMut,
     small_charge: Option<Charge>,
+    /// Bytes that were taken.
+    taken: u64,
     end: Option<End>,
     taker: Option<Waker>,
     watcher: Option<Waker>,
@@ -204,6 +206,11 @@ impl Reader {
         self.queue().end
     }
 
+    /// Bytes of the body that its taker took.
+    pub fn taken(&self) -> u64 {
+        self.queue().taken
+    }
+
     /// Ready when the request is complete or broken off.
     pub fn poll_ended(&self, context: &mut Context<'_>) -> Poll<End> {
         let mut queue = self.queue();
@@ -300,7 +307,9 @@ impl Queue {
     }
 
     fn take(&mut self) -> Option<Frame<Chunk>> {
-        self.frames.pop_front().or_else(|| self.take_small())
+        let frame = self.frames.pop_front().or_else(|| self.take_small())?;
+        self.taken += frame.data_ref().map_or(0, |chunk| chunk.bytes().len() as u64);
+        Some(frame)
     }
 
     fn end(&mut self, end: End) {
@@ -364,4 +373,4 @@ impl Drop for CopyBody {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

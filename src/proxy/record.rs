@@ -273,7 +273,7 @@ pub fn copied(context: &Context, beside: &Beside, route: &Route, mirror: &Mirror
         status: delivery.status,
         outcome: delivery.outcome,
         duration,
-        mirror: mirror.backend.name(),
+        mirror: &mirror.name,
         upstream_host: delivery.endpoint.as_ref().map(|endpoint| endpoint.address()),
         route: &route.name,
     };
@@ -289,7 +289,7 @@ fn copied_span(
 ) -> Span {
     let mut attributes = vec![
         ("mirrorgate.copy", Attribute::Flag(true)),
-        ("mirrorgate.mirror", Attribute::Text(mirror.backend.name().to_string())),
+        ("mirrorgate.mirror", Attribute::Text(mirror.name.to_string())),
         ("mirrorgate.outcome", Attribute::Text(delivery.outcome.as_str().to_owned())),
     ];
     if let Some(status) = delivery.status {

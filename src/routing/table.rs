@@ -17,7 +17,7 @@ use crate::plan::{
 use crate::proxy::rate::RateLimiter;
 use crate::proxy::sanitize::{TrustSettings, Via};
 use crate::shard::Lane;
-use crate::telemetry::metrics::{Metrics, RouteMetrics};
+use crate::telemetry::metrics::{Metrics, MirrorKey, RouteMetrics};
 use crate::upstream::registry::{BackendRef, Registry};
 
 /// The compiled configuration.
@@ -85,14 +85,11 @@ pub struct Choice {
 pub struct Builder {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    budgets: Mutex<HashMap<BudgetKey, Weak<Budget>>>,
+    budgets: Mutex<HashMap<MirrorKey, Weak<Budget>>>,
     rates: Mutex<HashMap<Arc<str>, Weak<RateLimiter>>>,
     guard: LoopGuard,
     listeners: Mutex<HashMap<Arc<str>, ListenerId>>,
 }
-
-/// Route, backend, and which of the route's mirrors to that backend it is.
-type BudgetKey = (Arc<str>, Arc<str>, usize);
 
 /// A listener's number: the same for the same name for as long as the process runs, so that
 /// connections survive a reload.
@@ -324,8 +321,12 @@ impl Builder {
     }
 
     fn mirror(&self, route: &RoutePlan, plan: &MirrorPlan, nth: usize, backend: BackendRef) -> Mirror {
+        let name =
+            if nth == 0 { plan.backend.clone() } else { format!("{}~{}", plan.backend, nth + 1).into() };
         Mirror {
             route: route.name.clone(),
+            budget: self.budget(&route.name, &name, plan),
+            name,
             backend,
             sample_by: plan.sample_by.clone(),
             methods: plan.methods.clone(),
@@ -335,7 +336,6 @@ impl Builder {
             max_body: plan.max_body,
             on_oversize: plan.on_oversize,
             lag: plan.lag,
-            budget: self.budget(&route.name, plan, nth),
             guard: self.guard.clone(),
         }
     }
@@ -356,15 +356,15 @@ impl Builder {
     }
 
     /// The budget of a mirror, shared with the table before this one.
-    fn budget(&self, route: &Arc<str>, plan: &MirrorPlan, nth: usize) -> Arc<Budget> {
+    fn budget(&self, route: &Arc<str>, name: &Arc<str>, plan: &MirrorPlan) -> Arc<Budget> {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (route.clone(), plan.backend.clone(), nth);
+        let key = (route.clone(), name.clone());
         if let Some(living) = budgets.get(&key).and_then(Weak::upgrade) {
             living.configure(plan);
             return living;
         }
         budgets.retain(|_, budget| budget.strong_count() > 0);
-        let budget = Budget::new(plan, self.metrics.mirror(route, &plan.backend));
+        let budget = Budget::new(plan, self.metrics.mirror(route, name));
         budgets.insert(key, Arc::downgrade(&budget));
         budget
     }

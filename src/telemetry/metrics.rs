@@ -34,7 +34,8 @@ pub struct Metrics {
     mirrors: Handles<MirrorKey, MirrorMetrics>,
 }
 
-/// The names of a route and of the backend that it mirrors to.
+/// The names of a route and of its mirror, which is that of the backend unless the route has several
+/// mirrors to it.
 pub type MirrorKey = (Arc<str>, Arc<str>);
 
 /// One route.
@@ -88,13 +89,18 @@ pub struct MirrorMetrics {
     stops: AtomicU64,
 }
 
+/// Parts of each bucket of answers, for quantiles without a Prometheus: 2 KiB for each worker of a
+/// mirror, for quantiles that are mostly within a tenth of the truth.
+const ANSWER_PARTS: usize = 8;
+
 struct MirrorShard {
     offered: AtomicU64,
     outcomes: [AtomicU64; Outcome::COUNT],
     agreements: [AtomicU64; Agreement::ALL.len()],
     /// By lane, of requests that both answered.
-    answers: [Histogram; 2],
+    answers: [Histogram<ANSWER_PARTS>; 2],
     omitted_bodies: AtomicU64,
+    unread_answers: AtomicU64,
     /// What the copies of this worker pin.
     buffered: OnceLock<Arc<Account>>,
 }
@@ -111,6 +117,7 @@ impl Default for MirrorShard {
             agreements: [const { AtomicU64::new(0) }; Agreement::ALL.len()],
             answers: [Histogram::default(), Histogram::default()],
             omitted_bodies: AtomicU64::new(0),
+            unread_answers: AtomicU64::new(0),
             buffered: OnceLock::new(),
         }
     }
@@ -152,8 +159,8 @@ impl Metrics {
     }
 
     /// The living handle of the mirror to `backend` of `route`, or a new one.
-    pub fn mirror(&self, route: &Arc<str>, backend: &Arc<str>) -> Arc<MirrorMetrics> {
-        self.mirrors.living_or((route.clone(), backend.clone()), || MirrorMetrics {
+    pub fn mirror(&self, route: &Arc<str>, mirror: &Arc<str>) -> Arc<MirrorMetrics> {
+        self.mirrors.living_or((route.clone(), mirror.clone()), || MirrorMetrics {
             in_flight: AtomicUsize::new(0),
             shards: Apart(Sharded::new(self.workers)),
             dial: Mutex::new(None),
@@ -370,6 +377,11 @@ impl MirrorMetrics {
         self.shards.0.of(worker).omitted_bodies.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A copy was delivered, and its answer not read to the end: it was too long, or took too long.
+    pub fn left_unread(&self, worker: WorkerId) {
+        self.shards.0.of(worker).unread_answers.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Where what copies of `worker` pin is booked, within what all its copies may pin.
     pub fn account(&self, worker: WorkerId, all: &Arc<Account>) -> &Arc<Account> {
         self.shards.0.of(worker).buffered.get_or_init(|| Account::within(all, usize::MAX))
@@ -415,15 +427,24 @@ impl MirrorMetrics {
         sum(self.shards.0.iter().map(|shard| &shard.omitted_bodies))
     }
 
+    /// Answers that were not read to their end.
+    pub fn unread_answers_total(&self) -> u64 {
+        sum(self.shards.0.iter().map(|shard| &shard.unread_answers))
+    }
+
     /// Seconds within which these shares (0 to 1) of the requests that both answered were answered in
     /// `lane`, and how many there were; `None` if there were none.
     pub fn answer_quantiles<const N: usize>(&self, lane: Lane, shares: [f64; N]) -> Option<([f64; N], u64)> {
-        let answers = self.answers(lane);
+        let answers = Distribution::in_parts(self.answer_shards(lane));
         (answers.count > 0).then(|| (shares.map(|share| answers.quantile(share)), answers.count))
     }
 
     pub(super) fn answers(&self, lane: Lane) -> Distribution {
-        Distribution::of(self.shards.0.iter().filter_map(|shard| shard.answers.get(lane.index())))
+        Distribution::of(self.answer_shards(lane))
+    }
+
+    fn answer_shards(&self, lane: Lane) -> impl Iterator<Item = &Histogram<ANSWER_PARTS>> {
+        self.shards.0.iter().filter_map(move |shard| shard.answers.get(lane.index()))
     }
 
     /// Requests offered.

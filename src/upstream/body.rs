@@ -126,6 +126,18 @@ impl Buf for Chunk {
     }
 }
 
+impl ResponseBody {
+    /// Goes on with the request while nobody reads its response. Ready when it was written, or cannot
+    /// be, or goes on by itself.
+    pub fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(exchange) => exchange.poll_written(context),
+            // hyper sends each request in a task of its own.
+            Self::Http2(_) | Self::Empty => Poll::Ready(()),
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = ResponseError;

@@ -220,6 +220,12 @@ impl Exchange {
         }
     }
 
+    /// Goes on with the request while nobody reads its response. Ready when it was written, or
+    /// cannot be.
+    pub fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.poll_upload(context).map(drop)
+    }
+
     /// Whether the response was read to its end.
     pub fn is_end_stream(&self) -> bool {
         self.connection.is_none()

@@ -114,6 +114,14 @@ async fn every_mirror_gets_its_own_copy() {
     gateway.outcome("delivered", 2).await;
     gateway.outcome("skipped_method", 1).await;
     gateway.outcome("skipped_sampled_out", 1).await;
+    // Two mirrors to one backend have each its own name, and so its own counts.
+    let name = |name: &str| format!("mirror=\"http://{three}{name}\"");
+    let count = |mirror: &str, outcome: &str| {
+        let labels = [name(mirror), format!("outcome=\"{outcome}\"")];
+        gateway.sum("mirrorgate_mirror_requests_total", &[&labels[0], &labels[1]])
+    };
+    assert_eq!((count("", "skipped_method"), count("~2", "skipped_sampled_out")), (1.0, 1.0));
+    gateway.settled().await;
     assert_eq!(mirrors[2].connections(), 0);
 }
 

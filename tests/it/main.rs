@@ -23,6 +23,7 @@ mod hostile;
 mod hostile_http1;
 mod hostile_http2;
 mod http2;
+mod known_bugs;
 mod kubernetes;
 mod limits;
 mod mirrors;

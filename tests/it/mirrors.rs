@@ -1,16 +1,17 @@
 //! Mirrors as a person meets them: chosen, edited, dialled, stopped, and never copied in a circle.
 
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Instant;
 
 use mirrorgate::mirror::Mirror;
 use mirrorgate::mirror::dial::{DialState, Order};
 use mirrorgate::plan::Fraction;
 
-use crate::harness::{Gateway, Upstream, eventually, gateway};
+use crate::harness::{Gateway, Upstream, eventually, gateway, within};
 
-fn mirrors_of(gateway: &Gateway) -> Vec<std::sync::Arc<Mirror>> {
+fn mirrors_of(gateway: &Gateway) -> Vec<Arc<Mirror>> {
     gateway.running().gateway().table().routes().iter().flat_map(|route| route.mirrors.clone()).collect()
 }
 
@@ -164,5 +165,57 @@ async fn a_mirror_that_fails_is_stopped_and_its_primary_never_knows() {
     gateway.counts("mirrorgate_mirror_stops_total", &[], 1.0).await;
     gateway.counts("mirrorgate_mirror_state", &["state=\"stopped\""], 1.0).await;
     assert!(gateway.sum("mirrorgate_mirror_agreement_total", &["agreement=\"mirror_failed\""]) >= 10.0);
+    gateway.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ramp_goes_up_while_its_mirror_does_well_and_stops_when_it_does_not() {
+    let primary = Upstream::saying("p").await;
+    let fails = Arc::new(AtomicBool::new(false));
+    let failing = fails.clone();
+    let mirror = Upstream::answering(move |_| {
+        let status = if failing.load(Ordering::SeqCst) { "500 No" } else { "200 OK" };
+        format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n")
+    })
+    .await;
+    let gateway = gateway(&format!(
+        "routes: [{{ backend: 'http://{}', mirrors: [{{ backend: 'http://{}', \
+         ramp: {{ steps: [10, 25, 100], every: 10ms }}, stop: {{ error_rate: 0.5, minimum: 10, window: 1h }} }}] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
+    let dialled = mirrors_of(&gateway);
+    let view = || dialled[0].budget.dial().view(Instant::now());
+    assert_eq!((view().fraction.percent(), view().step), (10.0, Some((1, 3))));
+    let mut client = gateway.connect().await;
+    let mut steps = Vec::new();
+    let ramped = async {
+        while view().step != Some((3, 3)) {
+            client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+            assert_eq!(client.response().await.text(), "p");
+            steps.extend(view().step.filter(|step| steps.last() != Some(step)));
+        }
+    };
+    within("the last step", ramped).await;
+    assert_eq!(steps, [(1, 3), (2, 3), (3, 3)], "one after the other");
+    gateway.settled().await;
+    let copied = mirror.count();
+    let skipped = gateway.sum("mirrorgate_mirror_requests_total", &["outcome=\"skipped_sampled_out\""]);
+    assert!(copied > 0 && skipped > copied as f64, "{copied} copied, {skipped} not");
+    for _ in 0..20 {
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(client.response().await.text(), "p");
+    }
+    gateway.outcome("delivered", copied as u64 + 20).await;
+    gateway.outcome("skipped_sampled_out", skipped as u64).await;
+
+    fails.store(true, Ordering::SeqCst);
+    let stopped = async {
+        while !matches!(view().state, DialState::Stopped(_)) {
+            client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+            assert_eq!(client.response().await.text(), "p");
+        }
+    };
+    within("the stop", stopped).await;
     gateway.settled().await;
 }

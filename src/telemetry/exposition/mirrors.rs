@@ -96,7 +96,16 @@ impl Exposition {
             mirrors.iter().try_for_each(|((route, mirror), metrics)| {
                 family.count(&[("route", route), ("mirror", mirror)], metrics.omitted_bodies_total())
             })
-        })
+        })?;
+        page.counter(
+            "mirrorgate_mirror_unread_answers",
+            "Answers to delivered copies that were not read to their end: too long, or too slow",
+            |family| {
+                mirrors.iter().try_for_each(|((route, mirror), metrics)| {
+                    family.count(&[("route", route), ("mirror", mirror)], metrics.unread_answers_total())
+                })
+            },
+        )
     }
 
     pub(super) fn dials(&self, page: &mut Page<'_, '_>) -> fmt::Result {
