@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// A body of given frames that is never kept waiting.
-struct Source(VecDeque<Result<Frame<Chunk>, BodyError>>);
+pub(in crate::mirror) struct Source(pub(in crate::mirror) VecDeque<Result<Frame<Chunk>, BodyError>>);
 
 impl Body for Source {
     type Data = Chunk;

@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use http_body::Body;
 
-use super::super::tee::{CopyBody, End};
 use super::*;
 use crate::memory::Account;
+use crate::mirror::tee::tests::Source;
+use crate::mirror::tee::{CopyBody, End};
 
 const WORLDS: u64 = 150;
 const EVENTS: usize = 250;
@@ -27,20 +28,6 @@ enum Weather {
     Stalls,
     Refuses,
     Resets,
-}
-
-struct Source(VecDeque<Result<Frame<Chunk>, BodyError>>);
-
-impl Body for Source {
-    type Data = Chunk;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
-        Poll::Ready(self.0.pop_front())
-    }
 }
 
 /// A request whose primary has not pulled all of it.
