@@ -48,8 +48,13 @@ pub const CLIENT_IDLE: Duration = Duration::from_secs(300);
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How often deadlines of connections are looked at: coarse, since a timer per request costs 6 %.
 pub const DEADLINE_TICK: Duration = Duration::from_millis(250);
-/// Connections whose deadlines are looked at before the sweeper lets others run.
+/// Connections or exchanges whose deadlines are looked at before the sweeper lets others run.
 pub const DEADLINE_SLICE: usize = 4096;
+/// From this on an exchange's time is looked at in ticks, too, which cost a fifth of a timer; a shorter
+/// one would be late by too large a part of itself.
+pub const ALARM_COARSE: Duration = Duration::from_secs(4);
+/// Exchanges of one worker whose time is looked at in ticks; more have a timer each. Each is 32 bytes.
+pub const ALARMS: usize = 64 * KIB;
 /// After how long a keep-alive connection without a request keeps no buffers: they are 20 KiB, and
 /// making them anew costs the next request about a tenth.
 pub const REST_AFTER: Duration = Duration::from_millis(500);

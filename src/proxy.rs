@@ -241,7 +241,7 @@ fn copies_of_one(workers: usize) -> usize {
 }
 
 async fn work(gateway: Arc<Gateway>, worker: Arc<Worker>, mut inbox: mpsc::Receiver<Order>) {
-    worker.spawn(worker.deadlines().clone().run());
+    worker.spawn(worker.clone().keep_time());
     while let Some(order) = inbox.recv().await {
         match order {
             Order::Listen(socket, listener) => {

@@ -179,7 +179,7 @@ pub async fn exchange(
         // Pinned once: either arm of the match would otherwise have room for it of its own.
         let attempt = pin!(attempt(lease, backend.speech(), message, policy));
         let ended = match policy.attempt {
-            Some(patience) => patiently(attempt, patience, progress.as_deref())
+            Some(patience) => patiently(worker, attempt, patience, progress.as_deref())
                 .await
                 .unwrap_or_else(|| Err(Failed::sent(ExchangeError::Timeout(patience)))),
             None => attempt.await,

@@ -1,15 +1,22 @@
-//! A data-plane thread's own: its number, its random numbers, its memory, its tasks.
+//! A data-plane thread's own: its number, its random numbers, its memory, its tasks, its sense of time.
 //!
 //! Shares nothing with other workers but immutable tables. Everything that the data plane spawns
 //! goes through [`Worker::spawn`], so that a work-stealing mode would be one constructor away.
 
+pub mod alarms;
+pub mod places;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use self::alarms::{Alarm, Alarms};
 use crate::limits;
 use crate::memory::Account;
-use crate::proxy::deadlines::{DeadlineSettings, Deadlines};
+use crate::proxy::deadlines::{DeadlineSettings, Deadlines, tick};
 use crate::shard::WorkerId;
 
 /// A data-plane thread's own.
@@ -22,6 +29,7 @@ pub struct Worker {
     copies_most: AtomicUsize,
     interim: AtomicU64,
     deadlines: Arc<Deadlines>,
+    alarms: Arc<Alarms>,
 }
 
 impl Worker {
@@ -36,6 +44,7 @@ impl Worker {
             copies_most: AtomicUsize::new(usize::MAX),
             interim: AtomicU64::new(0),
             deadlines: Deadlines::new(DeadlineSettings::default()),
+            alarms: Alarms::new(),
         })
     }
 
@@ -109,9 +118,37 @@ impl Worker {
         &self.deadlines
     }
 
+    /// Rings when `patience` is over, from now on.
+    pub fn alarm(&self, patience: Duration) -> Alarm {
+        self.alarms.after(patience)
+    }
+
+    /// Looks at all that waits on this worker each [`limits::DEADLINE_TICK`], for ever. One of its tasks.
+    pub async fn keep_time(self: Arc<Self>) {
+        let start = Instant::now();
+        let mut turns = interval(limits::DEADLINE_TICK);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let now = turns.tick().await;
+            in_slices(|from| self.deadlines.sweep(tick(now.duration_since(start)), from)).await;
+            in_slices(|from| self.alarms.sweep(now, from)).await;
+        }
+    }
+
     /// Tasks that run now.
     pub fn tasks(&self) -> usize {
         self.tasks.load(Ordering::Relaxed)
+    }
+}
+
+/// Sweeps slice by slice, each of which says where the next begins, and lets others run between them.
+async fn in_slices(sweep: impl Fn(usize) -> Option<usize>) {
+    let mut from = Some(0);
+    while let Some(place) = from {
+        from = sweep(place);
+        if from.is_some() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -103,7 +103,7 @@ impl Copy {
         let answer = Mutex::new(Answer::default());
         let error = {
             let delivery = pin!(transact(worker, &pair, key, message, reader.as_deref(), &answer));
-            let deadline = pin!(deadline(mirror, reader.as_deref(), &answer));
+            let deadline = pin!(deadline(worker, mirror, reader.as_deref(), &answer));
             match select(delivery, deadline).await {
                 Either::Left((result, _)) => result.err(),
                 Either::Right((over, _)) => Some(over),
@@ -214,7 +214,12 @@ fn connect_patience(mirror: &Mirror) -> Duration {
 /// When nothing more can come of a copy. The mirror's time runs from the end of the request: a slow
 /// client is not the mirror's fault. What was cut ends at once: a mirror that does not read would
 /// otherwise hold its place, and the connection that is to show the cut, until its time is over.
-async fn deadline(mirror: &Mirror, reader: Option<&Reader>, answer: &Mutex<Answer>) -> ExchangeError {
+async fn deadline(
+    worker: &Worker,
+    mirror: &Mirror,
+    reader: Option<&Reader>,
+    answer: &Mutex<Answer>,
+) -> ExchangeError {
     if let Some(reader) = reader
         && let End::Cut(_) = poll_fn(|context| reader.poll_ended(context)).await
     {
@@ -223,13 +228,14 @@ async fn deadline(mirror: &Mirror, reader: Option<&Reader>, answer: &Mutex<Answe
     let total = mirror.timeouts.total;
     let mut left = total;
     if let Some(first_byte) = mirror.timeouts.first_byte.filter(|first_byte| *first_byte < total) {
-        tokio::time::sleep(first_byte).await;
+        let asked = tokio::time::Instant::now();
+        worker.alarm(first_byte).await;
         if answer.lock().is_ok_and(|answer| answer.status.is_none()) {
             return ExchangeError::Timeout(first_byte);
         }
-        left = total - first_byte;
+        left = total.saturating_sub(asked.elapsed());
     }
-    tokio::time::sleep(left).await;
+    worker.alarm(left).await;
     ExchangeError::Timeout(total)
 }
 

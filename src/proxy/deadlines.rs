@@ -1,8 +1,8 @@
 //! Coarse deadlines of client connections, without a timer per request.
 //!
 //! Each connection keeps what it waits for and since which tick in a few atomics, which its IO wrapper
-//! and its requests store into. One sweeper per worker looks at all of them each
-//! [`limits::DEADLINE_TICK`] and expires those whose time is up: their next read or write fails with
+//! and its requests store into. Its worker looks at all of them each [`limits::DEADLINE_TICK`]
+//! ([`crate::worker::Worker::keep_time`]) and expires those whose time is up: their next read or write fails with
 //! `TimedOut`, and they are woken for it. A connection with a request in flight never expires for
 //! being quiet: only a write without progress ends it. The sweeper also says which connections have
 //! been idle for so long that they should keep no buffers ([`ConnectionState::rests`]).
@@ -17,16 +17,16 @@ use std::time::Duration;
 
 use crate::limits;
 use crate::streams::Watch;
+use crate::worker::places::Places;
 
 /// The deadlines of one worker's connections.
 #[derive(Debug)]
 pub struct Deadlines {
     limits: [AtomicU32; Expiry::ALL.len()],
-    capacity: usize,
     /// The current tick. Starts at 1, since 0 stands for "no write is pending".
     now: AtomicU32,
     expired: [AtomicU64; Expiry::ALL.len()],
-    slots: Mutex<Slots>,
+    states: Mutex<Places<Arc<ConnectionState>>>,
 }
 
 /// How long a client may take for what.
@@ -126,28 +126,21 @@ pub struct ConnectionState {
 #[derive(Debug)]
 pub struct Registration {
     state: Arc<ConnectionState>,
-    slot: usize,
+    place: usize,
 }
 
 /// One request in flight, from its head to the last byte of its response.
 #[derive(Debug)]
 pub struct RequestInFlight(Arc<ConnectionState>);
 
-#[derive(Debug, Default)]
-struct Slots {
-    states: Vec<Option<Arc<ConnectionState>>>,
-    free: Vec<usize>,
-}
-
 impl Deadlines {
-    /// For one worker. Nothing is swept until [`Self::run`] or [`Self::sweep`] is called.
+    /// For one worker. Nothing is swept until [`Self::sweep`] is called.
     pub fn new(settings: DeadlineSettings) -> Arc<Self> {
         Arc::new(Self {
             limits: settings.ticks().map(AtomicU32::new),
-            capacity: limits::CLIENT_CONNECTIONS,
             now: AtomicU32::new(1),
             expired: Default::default(),
-            slots: Mutex::default(),
+            states: Mutex::new(Places::new(limits::CLIENT_CONNECTIONS)),
         })
     }
 
@@ -175,14 +168,13 @@ impl Deadlines {
             expired: AtomicU8::new(0),
             waker: Mutex::default(),
         });
-        let slot = self.slots().insert(Arc::clone(&state), self.capacity)?;
-        Some(Registration { state, slot })
+        let place = self.states().insert(Arc::clone(&state))?;
+        Some(Registration { state, place })
     }
 
     /// Connections that are registered.
     pub fn connections(&self) -> usize {
-        let slots = self.slots();
-        slots.states.len() - slots.free.len()
+        self.states().count()
     }
 
     /// Connections that this deadline has ended.
@@ -190,32 +182,12 @@ impl Deadlines {
         self.expired.get(expiry as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Sweeps each [`limits::DEADLINE_TICK`], for ever. One task of the worker.
-    pub async fn run(self: Arc<Self>) {
-        let start = tokio::time::Instant::now();
-        let mut interval = tokio::time::interval(limits::DEADLINE_TICK);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        loop {
-            let now = interval.tick().await;
-            let tick = ticks(now.duration_since(start)).saturating_add(1);
-            let mut from = Some(0);
-            while let Some(slot) = from {
-                from = self.sweep(tick, slot);
-                if from.is_some() {
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
-    }
-
-    /// Makes `tick` the current one and expires what is due in the slots from `from` on. Says where to
-    /// go on, when there are more than [`limits::DEADLINE_SLICE`]: so long is no request held up.
+    /// Makes `tick` the current one and expires what is due in the places from `from` on. Says where to
+    /// go on.
     pub fn sweep(&self, tick: u32, from: usize) -> Option<usize> {
         self.now.store(tick, Ordering::Relaxed);
-        let slots = self.slots();
-        let rest = slots.states.get(from..).unwrap_or_default();
         let mut tired = 0;
-        for state in rest.iter().take(limits::DEADLINE_SLICE).flatten() {
+        self.states().slice(from, |state| {
             if let Some(expiry) = state.due(tick, &self.limits) {
                 if state.expire(expiry) {
                     self.count(expiry);
@@ -223,8 +195,7 @@ impl Deadlines {
             } else if tired < limits::RESTS_AT_ONCE && state.tires(tick) {
                 tired += 1;
             }
-        }
-        (rest.len() > limits::DEADLINE_SLICE).then_some(from + limits::DEADLINE_SLICE)
+        })
     }
 
     fn count(&self, expiry: Expiry) {
@@ -237,31 +208,9 @@ impl Deadlines {
         self.now.load(Ordering::Relaxed)
     }
 
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        // Nothing panics under the lock; if it did, the slots are still whole.
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Slots {
-    fn insert(&mut self, state: Arc<ConnectionState>, capacity: usize) -> Option<usize> {
-        if let Some(slot) = self.free.pop() {
-            *self.states.get_mut(slot)? = Some(state);
-            return Some(slot);
-        }
-        if self.states.len() >= capacity {
-            return None;
-        }
-        self.states.push(Some(state));
-        Some(self.states.len() - 1)
-    }
-
-    fn remove(&mut self, slot: usize) -> Option<Arc<ConnectionState>> {
-        let state = self.states.get_mut(slot)?.take();
-        if state.is_some() {
-            self.free.push(slot);
-        }
-        state
+    fn states(&self) -> MutexGuard<'_, Places<Arc<ConnectionState>>> {
+        // Nothing panics under the lock; if it did, the list is still whole.
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -274,7 +223,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let removed = self.state.deadlines.slots().remove(self.slot);
+        let removed = self.state.deadlines.states().remove(self.place);
         // Dropped after the lock: it may be the last, and frees a waker.
         drop(removed);
     }
@@ -462,6 +411,11 @@ impl Drop for RequestInFlight {
         self.0.since.store(self.0.deadlines.now(), Ordering::Relaxed);
         self.0.requests.fetch_sub(1, Ordering::Release);
     }
+}
+
+/// The tick that is current when a worker has swept for this long. The first is 1.
+pub fn tick(swept: Duration) -> u32 {
+    ticks(swept).saturating_add(1)
 }
 
 fn ticks(duration: Duration) -> u32 {

@@ -34,6 +34,7 @@ use crate::upstream::http1::head::Length;
 use crate::upstream::message::{Head, Message};
 use crate::upstream::retry::Retries;
 use crate::upstream::{Again, ExchangeError, Exchanged, Policy, exchange, primary_policy};
+use crate::worker::alarms::Alarm;
 
 /// Answers one request of a client. Its body is hyper's, or that of a program around the gateway.
 ///
@@ -83,7 +84,7 @@ where
     Ok(response)
 }
 
-type Deadline = Option<Pin<Box<tokio::time::Sleep>>>;
+type Deadline = Option<Alarm>;
 type Answer = (http::response::Parts, Content, Deadline);
 
 async fn answer<B>(
@@ -186,7 +187,7 @@ where
         true => route.timeouts.request.into_iter().chain(grpc::timeout(&parts.headers)).min(),
         false => route.timeouts.request,
     };
-    let deadline = patience.map(|time| Box::pin(tokio::time::sleep(time)));
+    let deadline = patience.map(|time| context.worker().alarm(time));
     let pairs: Vec<_> = copies.iter().map(|copy| copy.pair().clone()).collect();
     // Boxed: the request's future is moved whole, more than once, before it first runs.
     let mut exchange = Box::pin(exchange(context.worker(), backend, message, Some(&mut again), &policy));
@@ -352,7 +353,7 @@ async fn race(
         }
         match &mut deadline {
             Some(deadline) if polled.is_pending() => {
-                deadline.as_mut().poll(task).map(|()| Err(Refusal::RequestTimeout))
+                Pin::new(deadline).poll(task).map(|()| Err(Refusal::RequestTimeout))
             }
             _ => polled,
         }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tokio::time::Instant;
 
+use crate::worker::Worker;
+
 /// How far a request's body has come, told by whoever sends it.
 #[derive(Debug)]
 pub struct Progress {
@@ -43,21 +45,21 @@ impl Progress {
 
 /// Runs `attempt`, but no longer than `patience` of the endpoint's turn; `None` when it was longer.
 pub async fn patiently<T>(
+    worker: &Worker,
     attempt: impl Future<Output = T>,
     patience: Duration,
     progress: Option<&Progress>,
 ) -> Option<T> {
     let mut attempt = pin!(attempt);
-    let mut deadline = Instant::now() + patience;
+    let mut left = patience;
     loop {
-        match select(attempt, pin!(tokio::time::sleep_until(deadline))).await {
+        match select(attempt, worker.alarm(left)).await {
             Either::Left((ended, _)) => return Some(ended),
             Either::Right(((), unfinished)) => attempt = unfinished,
         }
-        let now = Instant::now();
-        let turn = progress.map(|progress| progress.turn().unwrap_or(now));
-        deadline = turn.map_or(deadline, |turn| turn + patience);
-        if deadline <= now {
+        let turn = progress?.turn();
+        left = patience.saturating_sub(turn.map_or(Duration::ZERO, |turn| turn.elapsed()));
+        if left.is_zero() {
             return None;
         }
     }
@@ -70,20 +72,25 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
+    /// Nobody keeps its time, so its alarms are exact.
+    fn worker() -> Arc<Worker> {
+        Worker::new(crate::shard::WorkerId(0), 1)
+    }
+
     async fn ended_after(progress: Option<&Progress>, script: impl Future<Output = ()>) -> Duration {
         let start = Instant::now();
         let never = async {
             script.await;
             std::future::pending::<()>().await;
         };
-        assert!(patiently(never, PATIENCE, progress).await.is_none());
+        assert!(patiently(&worker(), never, PATIENCE, progress).await.is_none());
         start.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_a_body_the_time_runs_from_the_start() {
         assert_eq!(ended_after(None, async {}).await.as_secs(), 5);
-        assert_eq!(patiently(async { 7 }, PATIENCE, None).await, Some(7));
+        assert_eq!(patiently(&worker(), async { 7 }, PATIENCE, None).await, Some(7));
     }
 
     #[tokio::test(start_paused = true)]

@@ -109,22 +109,15 @@ fn who_waits_is_woken_once_and_even_when_late() {
 }
 
 #[test]
-fn places_are_given_back_and_bounded() {
-    let mut slots = Slots::default();
+fn a_place_is_given_back_with_its_registration() {
     let deadlines = deadlines();
     let connection = deadlines.register().unwrap();
-    let state = || Arc::clone(connection.state());
-    assert_eq!(slots.insert(state(), 2), Some(0));
-    assert_eq!(slots.insert(state(), 2), Some(1));
-    assert_eq!(slots.insert(state(), 2), None);
-    assert!(slots.remove(0).is_some());
-    assert!(slots.remove(0).is_none(), "once");
-    assert_eq!(slots.insert(state(), 2), Some(0));
-
     let more: Vec<_> = (0..10).map(|_| deadlines.register().unwrap()).collect();
     assert_eq!(deadlines.connections(), 11);
     drop(more);
     assert_eq!(deadlines.connections(), 1);
+    drop(connection);
+    assert_eq!(deadlines.connections(), 0);
 }
 
 #[test]
@@ -143,10 +136,10 @@ fn many_connections_are_swept_in_slices() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_sweeper_keeps_time() {
-    let deadlines = Deadlines::new(DeadlineSettings::default());
-    let connection = deadlines.register().unwrap();
-    let sweeper = tokio::spawn(Arc::clone(&deadlines).run());
+async fn its_worker_keeps_time() {
+    let worker = crate::worker::Worker::new(crate::shard::WorkerId(0), 1);
+    let connection = worker.deadlines().register().unwrap();
+    let sweeper = tokio::spawn(worker.keep_time());
     tokio::time::sleep(limits::FIRST_BYTE).await;
     assert_eq!(connection.state().expired(), None);
     tokio::time::sleep(limits::DEADLINE_TICK * 2).await;

@@ -1,5 +1,6 @@
 //! The body of every reply, from an endpoint or from us, on its way to the client.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,12 +15,13 @@ use crate::proxy::record::Finish;
 use crate::streams::Piece;
 use crate::telemetry::access_log::ResponseFlag as Flag;
 use crate::upstream::body::{ResponseBody, ResponseError};
+use crate::worker::alarms::Alarm;
 
 /// The body of every reply. Its end, or its being dropped, is the end of the transaction.
 pub struct ReplyBody {
     content: Content,
     finish: Finish,
-    deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+    deadline: Option<Alarm>,
     trailers: Trailers,
     pieces: Option<Pieces>,
 }
@@ -41,12 +43,7 @@ pub enum Content {
 
 impl ReplyBody {
     /// A reply of `content`, whose end is reported to `finish`, and which is broken off at `deadline`.
-    pub fn new(
-        content: Content,
-        finish: Finish,
-        deadline: Option<Pin<Box<tokio::time::Sleep>>>,
-        trailers: Trailers,
-    ) -> Self {
+    pub fn new(content: Content, finish: Finish, deadline: Option<Alarm>, trailers: Trailers) -> Self {
         Self { content, finish, deadline, trailers, pieces: None }
     }
 
@@ -80,7 +77,7 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
         let reply = self.get_mut();
         if let Some(deadline) = &mut reply.deadline
-            && deadline.as_mut().poll(context).is_ready()
+            && Pin::new(deadline).poll(context).is_ready()
         {
             reply.content = Content::Own(Bytes::new());
             reply.finish.broke(Reason { flag: Flag::UpstreamTimeout, details: "request_timeout" });
