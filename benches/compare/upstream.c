@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define HEAD_LIMIT 16384
-#define PORT_LIMIT 16
+#define PORT_LIMIT 128
 #define READ_SIZE 262144
 
 struct connection {

@@ -1,5 +1,5 @@
-//! Each in turn, by weight: a sequence in which each index stands as often as its share says, as
-//! evenly spread as can be.
+//! Each in turn, by weight: a sequence in which each index stands as often as its share says, evenly
+//! spread.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -49,22 +49,26 @@ fn greatest_common_divisor(mut one: u64, mut other: u64) -> u64 {
     one
 }
 
-/// Earliest deadline first: the `n`-th turn of an index of share `s` is due at `(2n + 1) / 2s`.
+/// Each index has had its due share of every beginning of the sequence, within less than one turn: its
+/// `n`-th turn of `s` in a sequence of length `l` is not before `nl / s` and is due at `(n + 1)l / s`, and
+/// of those that may the one that is due first goes first. (That is scheduling unit tasks by earliest
+/// deadline, which meets all deadlines where any order does.)
 fn spread(shares: &[u64]) -> Box<[u32]> {
-    let total: u64 = shares.iter().sum();
-    let length = total as usize;
-    // Deadlines as whole numbers, in units small enough to tell any two apart.
-    let due = |turn: u64, share: u64| (u128::from(2 * turn + 1) << 64) / u128::from(2 * share);
-    let mut turns: BinaryHeap<_> = shares
-        .iter()
-        .enumerate()
-        .map(|(index, share)| Reverse((due(0, *share), index, 0_u64, *share)))
-        .collect();
-    let mut sequence = Vec::with_capacity(length);
-    while sequence.len() < length {
-        let Some(Reverse((_, index, turn, share))) = turns.pop() else { break };
+    let length: u64 = shares.iter().sum();
+    let not_before = |turn: u64, share: u64| turn * length / share;
+    let due = |turn: u64, share: u64| ((turn + 1) * length).div_ceil(share);
+    let mut early: BinaryHeap<_> = (0..shares.len()).map(|index| Reverse((0, index, 0_u64))).collect();
+    let mut ready = BinaryHeap::with_capacity(shares.len());
+    let mut sequence = Vec::with_capacity(length as usize);
+    for now in 0..length {
+        while early.peek().is_some_and(|Reverse((from, ..))| *from <= now)
+            && let Some(Reverse((_, index, turn))) = early.pop()
+        {
+            ready.push(Reverse((due(turn, shares[index]), index, turn)));
+        }
+        let Some(Reverse((_, index, turn))) = ready.pop() else { break };
         sequence.push(index as u32);
-        turns.push(Reverse((due(turn + 1, share), index, turn + 1, share)));
+        early.push(Reverse((not_before(turn + 1, shares[index]), index, turn + 1)));
     }
     sequence.into()
 }

@@ -124,7 +124,7 @@ proptest! {
             counts[balance.pick(shares.len(), &world).unwrap()] += 1;
             for (count, share) in counts.iter().zip(&shares) {
                 let due = (picked * share) as f64 / total as f64;
-                prop_assert!((*count as f64 - due).abs() <= 1.5, "{shares:?} after {picked}: {counts:?}");
+                prop_assert!((*count as f64 - due).abs() < 1.0, "{shares:?} after {picked}: {counts:?}");
             }
         }
     }
