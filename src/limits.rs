@@ -50,8 +50,8 @@ pub const WRITE_STALL: Duration = Duration::from_secs(30);
 pub const DEADLINE_TICK: Duration = Duration::from_millis(250);
 /// Connections or exchanges whose deadlines are looked at before the sweeper lets others run.
 pub const DEADLINE_SLICE: usize = 4096;
-/// From this on an exchange's time is looked at in ticks, too, which cost a fifth of a timer; a shorter
-/// one would be late by too large a part of itself.
+/// From this on an exchange's time is looked at in ticks, too, which cost half of a timer (300
+/// instructions); a shorter one would be late by too large a part of itself.
 pub const ALARM_COARSE: Duration = Duration::from_secs(4);
 /// Exchanges of one worker whose time is looked at in ticks; more have a timer each. Each is 32 bytes.
 pub const ALARMS: usize = 64 * KIB;
