@@ -16,6 +16,7 @@ use memchr::memchr_iter;
 
 pub use self::authority::Authority;
 pub use self::fields::trailers;
+pub use self::forwarded::{FORWARDED_FOR, REQUEST_ID};
 
 use self::fields::Survey;
 

@@ -14,11 +14,13 @@ use super::fields::Survey;
 use super::{COPY_MARKER, ClientInfo, TrustSettings};
 use crate::limits;
 
-static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Whom the request came from, hop by hop.
+pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
-static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// By which a request and its copies are found.
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How many gateways have copied the request, if those in front may say so; else the marker goes.
 pub(super) fn copy_hops(headers: &mut HeaderMap, survey: &Survey, settings: &TrustSettings) -> Option<u32> {

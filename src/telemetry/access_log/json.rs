@@ -171,6 +171,9 @@ fn shortened(value: &[u8]) -> &[u8] {
 
 /// `value` with at least `digits` digits.
 fn decimal(out: &mut Vec<u8>, mut value: u64, digits: usize) {
+    if value < 10 && digits == 1 {
+        return out.push(b'0' + value as u8);
+    }
     let mut text = [b'0'; 20];
     let mut length = 0;
     for place in text.iter_mut().rev() {

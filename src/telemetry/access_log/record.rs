@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use super::json::{Object, name};
 use crate::discovery::source::EndpointAddress;
 use crate::mirror::outcome::Outcome;
+use crate::proxy::sanitize::{FORWARDED_FOR, REQUEST_ID};
 
 /// One line of the log.
 pub enum AccessRecord<'a> {
@@ -154,9 +155,9 @@ impl RequestFacts {
             path: uri.path_and_query().cloned(),
             protocol,
             authority: headers.get(header::HOST).cloned().or_else(from_target),
-            forwarded_for: headers.get("x-forwarded-for").cloned(),
+            forwarded_for: headers.get(&FORWARDED_FOR).cloned(),
             user_agent: headers.get(header::USER_AGENT).cloned(),
-            request_id: headers.get("x-request-id").cloned(),
+            request_id: headers.get(&REQUEST_ID).cloned(),
             local,
             remote,
         }
