@@ -32,9 +32,13 @@ pub(super) fn message(
     omits: bool,
     (now, span): (Instant, u64),
 ) -> Result<Message, ExchangeError> {
-    let edited = (mirror.edits != CopyEdits::default()).then(|| edited(subject, &mirror.edits));
+    let edited = (!mirror.edits.is_empty()).then(|| edited(subject, &mirror.edits));
     let parts = edited.as_ref().unwrap_or(subject.parts);
-    let marker = HeaderValue::from(subject.hops.unwrap_or(0) + 1);
+    let marker = match subject.hops {
+        // Nearly always, and without an allocation.
+        None | Some(0) => HeaderValue::from_static("1"),
+        Some(hops) => HeaderValue::from(hops + 1),
+    };
     let mut extra = Vec::with_capacity(5);
     extra.extend([(&COPY_MARKER, marker), (&COPY_TOKEN, mirror.guard.sign(now))]);
     let trace = trace::child(&parts.headers, span);

@@ -445,7 +445,7 @@ async fn the_counts_add_up_under_a_mix_of_everything() {
         let address = gateway.address;
         tasks.spawn(async move {
             let mut wire = crate::harness::Wire::connect(address).await;
-            for number in 0..40_usize {
+            for number in 0..20_usize {
                 let body = noise(number as u64, (client * 1_009 + number * 7_001) % 200_000);
                 let (head, payload) = match (client + number) % 4 {
                     0 => (format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(number % 7)), Vec::new()),
