@@ -42,6 +42,7 @@ use self::tee::Reader;
 use crate::memory::Account;
 use crate::plan::{CopyEdits, CopyTimeouts, Oversize, SampleKey};
 use crate::routing::matches::RouteMatch;
+use crate::shard::Lane;
 use crate::upstream::http1::head::Length;
 use crate::upstream::proxy_protocol::Addresses;
 use crate::upstream::registry::BackendRef;
@@ -110,7 +111,7 @@ pub fn begin(mirrors: &[Arc<Mirror>], subject: &Subject<'_>, worker: &Arc<Worker
     let mut started = None;
     for mirror in mirrors {
         mirror.budget.metrics().offered(worker.id());
-        match admit(mirror, subject, worker) {
+        match admit(mirror, subject, worker, &mut started) {
             Ok(permit) => {
                 let started = *started.get_or_insert_with(Instant::now);
                 copies.push(Copy::new(mirror.clone(), permit, subject, started, worker));
@@ -122,7 +123,12 @@ pub fn begin(mirrors: &[Arc<Mirror>], subject: &Subject<'_>, worker: &Arc<Worker
 }
 
 /// The cheapest answers first: at 1 % nearly every request ends at the draw.
-fn admit(mirror: &Mirror, subject: &Subject<'_>, worker: &Worker) -> Result<Permit, Outcome> {
+fn admit(
+    mirror: &Mirror,
+    subject: &Subject<'_>,
+    worker: &Worker,
+    started: &mut Option<Instant>,
+) -> Result<Permit, Outcome> {
     if subject.draining {
         return Err(Outcome::SkippedDraining);
     }
@@ -153,6 +159,10 @@ fn admit(mirror: &Mirror, subject: &Subject<'_>, worker: &Worker) -> Result<Perm
     }
     if subject.length != Length::None && !worker.copies().fits(1) {
         return Err(Outcome::SkippedBytes);
+    }
+    let now = *started.get_or_insert_with(Instant::now);
+    if mirror.backend.pace().is_ahead(worker.id(), Lane::Mirror, now) {
+        return Err(Outcome::SkippedOverload);
     }
     mirror.budget.admit(worker.id())
 }

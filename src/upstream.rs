@@ -18,6 +18,7 @@ pub mod http2;
 mod leaving;
 mod members;
 pub mod message;
+pub mod pace;
 pub mod patience;
 pub mod pool;
 pub mod proxy_protocol;
@@ -43,6 +44,7 @@ use self::endpoint::Endpoint;
 use self::http1::head::Length;
 use self::members::Circumstances;
 use self::message::{Head, Message};
+use self::pace::Pace;
 use self::patience::{Progress, patiently};
 use self::pool::Lease;
 pub use self::raw::open_stream;
@@ -51,7 +53,7 @@ use self::stream::Stream;
 use self::tls::{Connector, TlsError};
 use crate::limits;
 use crate::plan::{HashKey, Protocol, Transport};
-use crate::shard::Lane;
+use crate::shard::{Lane, WorkerId};
 use crate::telemetry::metrics::BackendMetrics;
 use crate::worker::Worker;
 
@@ -84,7 +86,21 @@ pub struct Speech {
     /// What begins TLS, if they speak it.
     pub(crate) connector: Option<Arc<Connector>>,
     /// Where attempts to connect are counted; probes are not.
-    pub(crate) metrics: Option<Arc<BackendMetrics>>,
+    pub(crate) counts: Option<Connects>,
+}
+
+/// What is kept of attempts to connect.
+#[derive(Clone)]
+pub(crate) struct Connects {
+    pub(crate) metrics: Arc<BackendMetrics>,
+    pub(crate) pace: Arc<Pace>,
+}
+
+impl Connects {
+    fn connected(&self, worker: WorkerId, lane: Lane, established: bool) {
+        self.metrics.connected(worker, lane, established);
+        self.pace.connected(worker, lane, Instant::now());
+    }
 }
 
 impl Speech {
@@ -92,7 +108,7 @@ impl Speech {
     pub(crate) fn uncounted(&self) -> Self {
         let Self { name, protocol, host, transport, connector, .. } = self;
         let (host, transport, connector) = (host.clone(), transport.clone(), connector.clone());
-        Self { name: name.clone(), protocol: *protocol, host, transport, connector, metrics: None }
+        Self { name: name.clone(), protocol: *protocol, host, transport, connector, counts: None }
     }
 }
 

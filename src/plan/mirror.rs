@@ -24,15 +24,7 @@ pub struct MirrorPlan {
     pub matches: Vec<RouteMatch>,
     /// What is changed in the copy, after the route's filters.
     pub edits: CopyEdits,
-    impl CopyEdits {
-    /// Whether a copy is as the primary's request is.
-    pub fn is_empty(&self) -> bool {
-        let Self { headers, host, path, strip_credentials } = self;
-        headers.is_empty() && host.is_none() && path.is_none() && !strip_credentials
-    }
-}
-
-/// Deadlines of one copy.
+    /// Deadlines of one copy.
     pub timeouts: CopyTimeouts,
     /// Bytes of a declared body above which `on_oversize` applies; `None` is no bound.
     pub max_body: Option<u64>,
@@ -143,6 +135,14 @@ pub struct CopyEdits {
     pub path: Option<PathRewrite>,
     /// Takes away what proves who the client is: `Authorization`, `Proxy-Authorization`, `Cookie`.
     pub strip_credentials: bool,
+}
+
+impl CopyEdits {
+    /// Whether a copy is as the primary's request is.
+    pub fn is_empty(&self) -> bool {
+        let Self { headers, host, path, strip_credentials } = self;
+        headers.is_empty() && host.is_none() && path.is_none() && !strip_credentials
+    }
 }
 
 /// Deadlines of one copy.

@@ -163,8 +163,8 @@ async fn dial(
     policy: &Policy,
 ) -> Result<(Stream, bool), ExchangeError> {
     let dialled = dialled(lease.endpoint(), speech, wanted, policy).await;
-    if let Some(metrics) = &speech.metrics {
-        metrics.connected(lease.worker().id(), policy.lane, dialled.is_ok());
+    if let Some(counts) = &speech.counts {
+        counts.connected(lease.worker().id(), policy.lane, dialled.is_ok());
     }
     dialled
 }
@@ -178,8 +178,8 @@ pub(super) async fn bytes(
 ) -> Result<Stream, ExchangeError> {
     let connector = speech.connector.as_ref().filter(|_| tls).map(|one| (&**one, Offer::Nothing));
     let opened = opened(lease.endpoint(), speech, connector, Some(client), policy).await;
-    if let Some(metrics) = &speech.metrics {
-        metrics.connected(lease.worker().id(), policy.lane, opened.is_ok());
+    if let Some(counts) = &speech.counts {
+        counts.connected(lease.worker().id(), policy.lane, opened.is_ok());
     }
     opened.map(|(stream, _)| stream)
 }

@@ -13,14 +13,15 @@ use arc_swap::{ArcSwap, Guard};
 use http::{HeaderValue, request};
 use tokio::sync::{Notify, watch};
 
-use super::Speech;
 use super::balance;
 use super::endpoint::Endpoint;
 use super::endpoint_set::EndpointSet;
 use super::leaving::Leaving;
+use super::pace::Pace;
 use super::registry::Signals;
 use super::retry::{Budget, Failure};
 use super::tls::Connector;
+use super::{Connects, Speech};
 use crate::discovery::source::{EndpointSpec, SourceSpec};
 use crate::plan::{BackendPolicy, BackendSpec, BalancePlan, Protocol, Transport};
 use crate::shard::{Lane, Sharded, WorkerId};
@@ -38,6 +39,7 @@ pub struct Backend {
     answered: watch::Sender<bool>,
     revision: watch::Sender<u64>,
     metrics: Arc<BackendMetrics>,
+    pace: Arc<Pace>,
     signals: Arc<Signals>,
     /// Calls for whoever looks after its endpoints' health.
     attention: Arc<Notify>,
@@ -73,6 +75,7 @@ impl Backend {
         metrics: Arc<BackendMetrics>,
         signals: Arc<Signals>,
     ) -> Self {
+        let pace = Arc::new(Pace::new(workers));
         Self {
             name: spec.name.clone(),
             speech: Arc::new(Speech {
@@ -85,7 +88,7 @@ impl Backend {
                     .tls
                     .as_ref()
                     .map(|tls| Arc::new(Connector::new(tls, spec.protocol))),
-                metrics: Some(metrics.clone()),
+                counts: Some(Connects { metrics: metrics.clone(), pace: pace.clone() }),
             }),
             workers,
             endpoints: ArcSwap::from_pointee(EndpointSet::before_any(spec.policy.clone())),
@@ -94,6 +97,7 @@ impl Backend {
             answered: watch::Sender::new(false),
             revision: watch::Sender::new(0),
             metrics,
+            pace,
             signals,
             attention: Arc::default(),
             keyed: AtomicBool::new(is_keyed(&spec.policy)),
@@ -106,6 +110,11 @@ impl Backend {
     /// Its name in the configuration, or its URL.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// How fast connections to its endpoints are made.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// What its endpoints speak.

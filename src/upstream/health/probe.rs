@@ -46,7 +46,7 @@ impl Target {
             host: None,
             transport: Default::default(),
             connector: None,
-            metrics: None,
+            counts: None,
         };
         Self { address: EndpointAddress::Tcp(address), speech: Arc::new(speech) }
     }

@@ -1,0 +1,72 @@
+//! How fast connections to a backend are made: what an endpoint that closes each of them would else cost
+//! a worker, which a request on a kept connection does not.
+//!
+//! Counts for each worker and lane alike; who is held back by it is up to whoever asks
+//! ([`crate::mirror`], for copies). Never waits.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::limits;
+use crate::shard::{Lane, Sharded, WorkerId};
+
+/// Connections made to one backend, as a token bucket: the time up to which they are paid for.
+pub struct Pace {
+    born: Instant,
+    /// Nanoseconds from `born`, by lane.
+    paid: [Sharded<AtomicU64>; 2],
+}
+
+impl Pace {
+    pub(super) fn new(workers: usize) -> Self {
+        Self { born: Instant::now(), paid: [Sharded::new(workers), Sharded::new(workers)] }
+    }
+
+    /// A connection was made, or could not be.
+    pub(super) fn connected(&self, worker: WorkerId, lane: Lane, now: Instant) {
+        let saved = self.at(now).saturating_sub(limits::CONNECTS_BURST * limits::CONNECT_INTERVAL);
+        let paid = self.paid[lane.index()].of(worker);
+        // Only this worker writes it.
+        let until = paid.load(Ordering::Relaxed).max(saved) + limits::CONNECT_INTERVAL;
+        paid.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether more were made of late than [`limits::CONNECT_INTERVAL`] allows.
+    pub fn is_ahead(&self, worker: WorkerId, lane: Lane, now: Instant) -> bool {
+        self.paid[lane.index()].of(worker).load(Ordering::Relaxed) > self.at(now)
+    }
+
+    fn at(&self, now: Instant) -> u64 {
+        // 584 years of nanoseconds.
+        now.saturating_duration_since(self.born).as_nanos() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_holds() {
+        let pace = Pace::new(1);
+        let worker = WorkerId(0);
+        let start = pace.born + Duration::from_secs(100);
+        let mut made = 0;
+        // Ten seconds of copies that each would need a connection, one every 50 us.
+        for step in 0..200_000_u64 {
+            let now = start + Duration::from_micros(50 * step);
+            if !pace.is_ahead(worker, Lane::Mirror, now) {
+                pace.connected(worker, Lane::Mirror, now);
+                made += 1;
+            }
+        }
+        let rate = 1_000_000_000 / limits::CONNECT_INTERVAL;
+        let expected = limits::CONNECTS_BURST + 10 * rate;
+        assert!((expected - 2..=expected + 2).contains(&made), "{made}");
+        assert!(!pace.is_ahead(worker, Lane::Primary, start), "the lanes are apart");
+        let later = start + Duration::from_secs(11);
+        assert!(!pace.is_ahead(worker, Lane::Mirror, later), "a pause makes up for it");
+    }
+}
