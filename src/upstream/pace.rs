@@ -10,6 +10,8 @@ use std::time::Instant;
 use crate::limits;
 use crate::shard::{Lane, Sharded, WorkerId};
 
+const BURST: u64 = limits::CONNECTS_BURST * limits::CONNECT_INTERVAL;
+
 /// Connections made to one backend, as a token bucket: the time up to which they are paid for.
 pub struct Pace {
     born: Instant,
@@ -24,7 +26,7 @@ impl Pace {
 
     /// A connection was made, or could not be.
     pub(super) fn connected(&self, worker: WorkerId, lane: Lane, now: Instant) {
-        let saved = self.at(now).saturating_sub(limits::CONNECTS_BURST * limits::CONNECT_INTERVAL);
+        let saved = self.at(now) - BURST;
         let paid = self.paid[lane.index()].of(worker);
         // Only this worker writes it.
         let until = paid.load(Ordering::Relaxed).max(saved) + limits::CONNECT_INTERVAL;
@@ -36,9 +38,9 @@ impl Pace {
         self.paid[lane.index()].of(worker).load(Ordering::Relaxed) > self.at(now)
     }
 
+    /// As if born a burst earlier, so that a new backend has one. (584 years of nanoseconds.)
     fn at(&self, now: Instant) -> u64 {
-        // 584 years of nanoseconds.
-        now.saturating_duration_since(self.born).as_nanos() as u64
+        BURST + now.saturating_duration_since(self.born).as_nanos() as u64
     }
 }
 
@@ -52,7 +54,7 @@ mod tests {
     fn a_burst_passes_and_then_the_rate_holds() {
         let pace = Pace::new(1);
         let worker = WorkerId(0);
-        let start = pace.born + Duration::from_secs(100);
+        let start = pace.born;
         let mut made = 0;
         // Ten seconds of copies that each would need a connection, one every 50 us.
         for step in 0..200_000_u64 {
@@ -65,6 +67,7 @@ mod tests {
         let rate = 1_000_000_000 / limits::CONNECT_INTERVAL;
         let expected = limits::CONNECTS_BURST + 10 * rate;
         assert!((expected - 2..=expected + 2).contains(&made), "{made}");
+        assert!(pace.is_ahead(worker, Lane::Mirror, start), "this is a burst's end");
         assert!(!pace.is_ahead(worker, Lane::Primary, start), "the lanes are apart");
         let later = start + Duration::from_secs(11);
         assert!(!pace.is_ahead(worker, Lane::Mirror, later), "a pause makes up for it");
