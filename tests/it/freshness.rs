@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hickory_resolver::proto::op::ResponseCode;
 use mirrorgate::shard::Lane;
 use mirrorgate::upstream::condition::State;
+use mirrorgate::upstream::endpoint::Endpoint;
 use tokio::net::TcpListener;
 
 use crate::harness::names::{NameServer, Say};
@@ -53,6 +54,15 @@ impl Pair {
         for (name, set) in LANES.into_iter().zip(sets) {
             self.gateway.uses(name, set).await;
         }
+    }
+
+    /// The endpoint in use at `address`, of whichever backend.
+    fn endpoint(&self, address: SocketAddr) -> Arc<Endpoint> {
+        let live = self.gateway.running().registry().live();
+        let sets: Vec<_> = live.iter().map(|backend| backend.endpoints()).collect();
+        let mut entries = sets.iter().flat_map(|set| set.entries());
+        let entry = entries.find(|entry| entry.endpoint.address().to_string() == address.to_string());
+        entry.unwrap().endpoint.clone()
     }
 
     /// How an endpoint of `backend` does.
@@ -101,11 +111,13 @@ async fn a_rolling_restart_of_primary_and_mirror_costs_no_request_and_no_copy() 
         let now = in_use(&sets);
         pair.publish([&now[0], &now[1]]).await;
         load.goes_on(10).await;
-        let leaving = sets.each_mut().map(|set| set.remove(0));
+        let leaving = sets.each_mut().map(|set| set.remove(0)).map(|old| (pair.endpoint(old.address), old));
         let now = in_use(&sets);
         pair.publish([&now[0], &now[1]]).await;
-        for old in leaving {
-            eventually("the connections of one that left closed", || old.open() == 0).await;
+        for (endpoint, old) in leaving {
+            // With what was picked before and may only now be about to connect.
+            let idle = || Lane::ALL.iter().all(|lane| endpoint.load(*lane) == (0, 0));
+            eventually("the connections of one that left closed", || idle() && old.open() == 0).await;
             // Nobody listens there from now on: whoever still went there would be refused.
             drop(old);
         }
