@@ -25,7 +25,7 @@ impl Pace {
     }
 
     /// A connection was made, or could not be.
-    pub(super) fn connected(&self, worker: WorkerId, lane: Lane, now: Instant) {
+    pub(crate) fn connected(&self, worker: WorkerId, lane: Lane, now: Instant) {
         let saved = self.at(now) - BURST;
         let paid = self.paid[lane.index()].of(worker);
         // Only this worker writes it.

@@ -40,6 +40,21 @@ async fn copies_leave_descriptors_to_others() {
     setting.assert_settled(2);
 }
 
+#[tokio::test]
+async fn a_mirror_that_needs_a_connection_for_each_copy_does_not_get_them_all() {
+    let (address, _read) = answering(OK).await;
+    let setting = Setting::new(address, |_| {});
+    let pace = setting.mirror().backend.pace();
+    let made = |lane| pace.connected(setting.worker.id(), lane, Instant::now() + Duration::from_secs(60));
+    let ask = || setting.offer(&head("/", &[]), Length::None, |_| {});
+    (0..=2 * crate::limits::CONNECTS_BURST).for_each(|_| made(Lane::Primary));
+    assert!(ask().is_some(), "what primaries need is another lane's");
+    (0..=2 * crate::limits::CONNECTS_BURST).for_each(|_| made(Lane::Mirror));
+    assert!(ask().is_none());
+    assert_eq!(setting.metrics().outcome_total(Outcome::SkippedOverload), 1);
+    setting.assert_settled(2);
+}
+
 /// Answers at once with a head whose body never ends, and reads no more.
 async fn early() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
