@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout_at;
 
 use self::feed::{Feed, ResourceFeed};
 pub use self::handle::{Handle, start};
@@ -234,11 +235,11 @@ impl Running {
         let table = builder.build(plan);
         let readiness = Readiness::new();
         let complete = readiness.wait_for("configuration");
-        let answered = wait_for_primaries(&table, &readiness);
+        wait_for_primaries(&table, &readiness);
         let mut tasks = JoinSet::new();
         tasks.spawn(Discovery::new(settings(plan, slices)).run(registry.clone()));
         tasks.spawn(reap(registry.clone()));
-        first_answers(answered).await;
+        first_answers(&table).await;
 
         let traces = traces::start(plan, workers + 1, &registry, &metrics, &mut tasks);
         let (gateway, threads) =
@@ -340,27 +341,28 @@ fn settings(plan: &Plan, slices: Arc<SliceStore>) -> Settings {
 }
 
 /// Registers every primary's backend with `readiness`; a mirror never holds it back.
-fn wait_for_primaries(table: &RoutingTable, readiness: &Readiness) -> Vec<watch::Receiver<bool>> {
-    let mut answered = Vec::new();
+fn wait_for_primaries(table: &RoutingTable, readiness: &Readiness) {
     table.for_each_backend(|backend, lane| {
         if lane == Lane::Primary {
             readiness.wait_for_backend(backend.name(), backend.answered());
-            answered.push(backend.answered());
         }
     });
-    answered
 }
 
-/// Gives sources a moment to answer before the first request is accepted, or a new table is used.
-async fn first_answers(answered: Vec<watch::Receiver<bool>>) {
-    let all = async {
-        for mut answered in answered {
-            // An error means that nobody refers to it any more.
-            drop(answered.wait_for(|answered| *answered).await);
-        }
-    };
-    if tokio::time::timeout(limits::FIRST_ANSWERS, all).await.is_err() {
-        tracing::warn!("a backend's source has not answered yet");
+/// Gives the sources of `table` a moment to answer before the first request is accepted, or the table is
+/// used: [`limits::FIRST_ANSWERS`] of the lane. Without it the first copies had nowhere to go.
+async fn first_answers(table: &RoutingTable) {
+    let mut sources = Vec::new();
+    table.for_each_backend(|backend, lane| sources.push((backend.answered(), lane)));
+    let begun = tokio::time::Instant::now();
+    let mut late = 0;
+    for (mut answered, lane) in sources {
+        let heard = answered.wait_for(|answered| *answered);
+        // An error of the source's means that nobody refers to it any more.
+        late += usize::from(timeout_at(begun + limits::FIRST_ANSWERS[lane.index()], heard).await.is_err());
+    }
+    if late > 0 {
+        tracing::warn!(late, "sources of endpoints have not answered yet");
     }
 }
 

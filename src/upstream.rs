@@ -301,6 +301,8 @@ impl<'request> Seeking<'request> {
         loop {
             let set = self.backend.endpoints();
             let endpoint = set.pick(self.policy.lane, tried, self).ok_or(ExchangeError::NoEndpoints)?;
+            // Counted before the check, so that what is left at a removed endpoint only becomes less.
+            let mut lease = Lease::new(self.worker.clone(), endpoint.clone(), self.policy.lane);
             match endpoint.retired() {
                 // The set was swapped between the load and now: pick from the new one.
                 Some(generation) if generation > set.generation() => continue,
@@ -312,7 +314,6 @@ impl<'request> Seeking<'request> {
             }
             let ejection = set.policy().ejection.as_ref();
             let timed = ejection.is_some_and(|ejection| ejection.slower_than.is_some());
-            let mut lease = Lease::new(self.worker.clone(), endpoint.clone(), self.policy.lane);
             if set.policy().drain.is_some() {
                 lease.expires();
             }

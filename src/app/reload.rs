@@ -16,7 +16,6 @@ use crate::config::{self, Configuration};
 use crate::limits;
 use crate::proxy::Gateway;
 use crate::routing::table::Builder;
-use crate::shard::Lane;
 use crate::telemetry::gateway::Reload;
 
 /// Watches where the configuration comes from and puts what it says into use.
@@ -169,13 +168,7 @@ impl Reloader {
     async fn apply(&self, next: Configuration) -> Result<Configuration, Unusable> {
         let bound = self.bind(&next)?;
         let table = self.builder.build(&next.plan);
-        let mut answered = Vec::new();
-        table.for_each_backend(|backend, lane| {
-            if lane == Lane::Primary {
-                answered.push(backend.answered());
-            }
-        });
-        first_answers(answered).await;
+        first_answers(&table).await;
         self.gateway.swap(table);
         self.listeners.open(&self.gateway, bound, &next.plan.listeners);
         let current = &self.state().current.plan;

@@ -1,4 +1,6 @@
-//! The breaker of one mirror: what cannot be reached is not tried, but for one probe at a time.
+//! The breaker of one mirror: what cannot be reached, or answers nobody, is not tried, but for one
+//! probe at a time. Without it a mirror that resets all it gets would need a new connection for each
+//! copy, ten times the work of one that is kept, from the worker that serves the primary.
 //!
 //! A pure core: time comes as milliseconds from whoever calls. Called by [`super::budget`].
 
@@ -9,14 +11,19 @@ use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Stands for the time of the next probe while one is in flight.
 const PROBING: u64 = u64::MAX;
 
-/// Counts connect failures in a row; from [`limits::BREAKER_FAILURES`] on lets one copy through at a
-/// time, [`limits::BREAKER_PROBE`] after the last one failed, until one gets there.
+/// Counts failures in a row: after [`limits::BREAKER_FAILURES`] to connect, or
+/// [`limits::BREAKER_FRUITLESS`] to be answered, lets one copy through at a time,
+/// [`limits::BREAKER_PROBE`] after the last one failed, until one is answered.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    failures: AtomicU32,
+    /// What the failures since the last answer weigh together; open from [`OPENS`] on.
+    weight: AtomicU32,
     /// Milliseconds, or [`PROBING`].
     next_probe: AtomicU64,
 }
+
+/// What opens it.
+const OPENS: u32 = limits::BREAKER_FRUITLESS;
 
 /// What a breaker lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +37,7 @@ pub(super) enum Pass {
 impl Breaker {
     /// Whether it is open. One load; whoever finds it open sees when the next probe is due.
     pub(super) fn is_open(&self) -> bool {
-        self.failures.load(Ordering::Acquire) >= limits::BREAKER_FAILURES
+        self.weight.load(Ordering::Acquire) >= OPENS
     }
 
     /// Whether a copy may go. `now` is asked for only when it is open.
@@ -47,27 +54,27 @@ impl Breaker {
 
     /// A copy that it let through ended.
     pub(super) fn learn(&self, pass: Pass, outcome: Outcome, now: impl FnOnce() -> u64) {
-        let failed = matches!(outcome, Outcome::FailedConnect | Outcome::FailedTls);
-        if reached(outcome) {
+        let answered = outcome == Outcome::Delivered;
+        if answered {
             // A load first: while all goes well nobody writes to this line.
-            if self.failures.load(Ordering::Relaxed) > 0 {
-                self.failures.store(0, Ordering::Relaxed);
+            if self.weight.load(Ordering::Relaxed) > 0 {
+                self.weight.store(0, Ordering::Relaxed);
             }
-        } else if failed && pass == Pass::Closed {
-            return self.fail(now);
+        } else if pass == Pass::Closed {
+            return self.fail(weight(outcome), now);
         }
         if pass == Pass::Probe {
-            // Also when it neither arrived nor failed: somebody has to try again.
-            let next = if reached(outcome) { 0 } else { after(now()) };
+            // Also when it was neither answered nor failed: somebody has to try again.
+            let next = if answered { 0 } else { after(now()) };
             self.next_probe.store(next, Ordering::Relaxed);
         }
     }
 
-    /// One failure more, unless it is open.
-    fn fail(&self, now: impl FnOnce() -> u64) {
-        let (mut failures, mut now) = (self.failures.load(Ordering::Relaxed), Some(now));
-        while failures < limits::BREAKER_FAILURES {
-            if failures + 1 == limits::BREAKER_FAILURES
+    /// Failures that weigh `more`, unless it is open.
+    fn fail(&self, more: u32, now: impl FnOnce() -> u64) {
+        let (mut weight, mut now) = (self.weight.load(Ordering::Relaxed), Some(now));
+        while more > 0 && weight < OPENS {
+            if weight + more >= OPENS
                 && let Some(now) = now.take()
             {
                 // Before it opens, or the first to find it open would probe at once. A probe that is
@@ -77,11 +84,10 @@ impl Breaker {
                     (due != PROBING).then_some(next)
                 });
             }
-            match self.failures.compare_exchange(failures, failures + 1, Ordering::Release, Ordering::Relaxed)
-            {
+            match self.weight.compare_exchange(weight, weight + more, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
-                // Others failed or succeeded meanwhile: each adds its one, so this ends.
-                Err(others) => failures = others,
+                // Others failed or succeeded meanwhile: each adds its own, so this ends.
+                Err(others) => weight = others,
             }
         }
     }
@@ -91,9 +97,14 @@ fn after(now: u64) -> u64 {
     now.saturating_add(limits::BREAKER_PROBE.as_millis() as u64)
 }
 
-/// Whether the outcome shows that the mirror can be connected to.
-fn reached(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Delivered | Outcome::FailedReset | Outcome::FailedProtocol)
+/// What an outcome says against the mirror. A mirror that is slow or in the way says nothing: its
+/// budget bounds it.
+fn weight(outcome: Outcome) -> u32 {
+    match outcome {
+        Outcome::FailedConnect | Outcome::FailedTls => OPENS.div_ceil(limits::BREAKER_FAILURES),
+        Outcome::FailedReset | Outcome::FailedProtocol => 1,
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +142,35 @@ mod tests {
         assert_eq!(breaker.admit(|| 4999), None);
         assert_eq!(breaker.admit(|| 5000), Some(Pass::Probe));
         breaker.learn(Pass::Probe, Outcome::FailedReset, || 5001);
-        assert_eq!(breaker.admit(|| 5001), Some(Pass::Closed), "a reset came from somebody");
+        assert_eq!(breaker.admit(|| 6000), None, "a reset is no answer");
+        assert_eq!(breaker.admit(|| 6001), Some(Pass::Probe));
+        breaker.learn(Pass::Probe, Outcome::Delivered, || 6002);
+        assert_eq!(breaker.admit(|| 6002), Some(Pass::Closed));
+    }
+
+    #[test]
+    fn a_mirror_that_answers_nobody_gets_a_longer_patience() {
+        for outcome in [Outcome::FailedReset, Outcome::FailedProtocol] {
+            let breaker = Breaker::default();
+            for _ in 0..limits::BREAKER_FRUITLESS {
+                assert_eq!(breaker.admit(|| 0), Some(Pass::Closed));
+                breaker.learn(Pass::Closed, outcome, || 0);
+            }
+            assert_eq!(breaker.admit(|| 999), None);
+            assert_eq!(breaker.admit(|| 1000), Some(Pass::Probe));
+        }
+    }
+
+    #[test]
+    fn one_answer_among_many_resets_keeps_it_closed() {
+        let breaker = Breaker::default();
+        for _ in 0..1000 {
+            for _ in 1..limits::BREAKER_FRUITLESS {
+                breaker.learn(Pass::Closed, Outcome::FailedReset, || 0);
+            }
+            breaker.learn(Pass::Closed, Outcome::Delivered, || 0);
+        }
+        assert!(!breaker.is_open());
     }
 
     #[test]

@@ -203,8 +203,8 @@ async fn a_mirror_that_stops_reading_midway_is_shown_a_broken_copy() {
         assert!(within("the upload", client.push(&request[1000..])).await);
         assert_eq!(client.response().await.text(), "p");
         gateway.outcome("cut_lag", 1).await;
-        release.notify_one();
         let seen = mirror.count();
+        release.notify_one();
         let got = mirror.received(seen + 1).await.swap_remove(seen);
         assert_eq!(got.end, End::Cut);
         assert!(body.starts_with(&got.body), "what came before the cut is as it was");

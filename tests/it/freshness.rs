@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hickory_resolver::proto::op::ResponseCode;
 use mirrorgate::shard::Lane;
@@ -337,6 +338,30 @@ async fn a_source_that_dies_leaves_what_it_said_and_is_followed_when_it_is_back(
     gateway.settled().await;
     gateway.outcome("delivered", answered as u64).await;
     assert_eq!(upstreams.iter().map(Upstream::count).sum::<usize>(), 2 * answered);
+}
+
+/// What a newcomer tries first: one request, and its copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_very_first_copy_waits_for_its_source_like_the_request() {
+    let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
+    let server = NameServer::start(|_, _| {
+        // A name server that takes its time, where the primary's list is there at once.
+        std::thread::sleep(Duration::from_millis(50));
+        Say::Addresses(vec![Ipv4Addr::LOCALHOST])
+    })
+    .await
+    .unwrap();
+    let text = format!(
+        "listeners: [127.0.0.1:0]\nadmin: off\nworkers: 1\nresolver: {{ servers: ['{}'] }}\n\
+         routes: [{{ backend: 'http://{}', mirrors: ['http://mirror.test:{}'] }}]\n",
+        server.address,
+        primary.address,
+        mirror.address.port()
+    );
+    let gateway = Gateway::start(&text, Path::new(""), None).await;
+    assert_eq!(gateway.get("/").await.text(), "p");
+    gateway.outcome("delivered", 1).await;
+    gateway.settled().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
