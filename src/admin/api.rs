@@ -127,7 +127,7 @@ fn ready(state: &AdminState) -> Reply {
 async fn metrics(request: &Request<Incoming>, state: Arc<AdminState>) -> Reply {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept.unwrap_or_default());
-    blocking(move || match exposition::render(&state.metrics, backends::ages(&state.registry), format) {
+    blocking(move || match exposition::render(&state.metrics, backends::now(&state.registry), format) {
         Ok(text) => whole(StatusCode::OK, format.content_type(), text),
         Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     })

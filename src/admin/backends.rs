@@ -18,7 +18,7 @@ use super::reply::{Body, Reply, json};
 use crate::discovery::source::SourceSpec;
 use crate::limits;
 use crate::shard::Lane;
-use crate::telemetry::exposition::BackendAge;
+use crate::telemetry::exposition::BackendNow;
 use crate::upstream::condition::State;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::registry::{BackendRef, Registry, WeakBackendRef};
@@ -30,9 +30,14 @@ pub(super) fn list(state: &AdminState) -> Reply {
     json(StatusCode::OK, &Value::Array(views.collect()))
 }
 
-/// How long ago each backend's source last said that the set in use is right.
-pub(super) fn ages(registry: &Registry) -> Vec<BackendAge> {
-    registry.live().iter().map(|backend| (backend.name().clone(), age(backend))).collect()
+/// All backends, as metrics show them.
+pub(super) fn now(registry: &Registry) -> Vec<BackendNow> {
+    let now = |backend: &BackendRef| BackendNow {
+        name: backend.name().clone(),
+        age: age(backend),
+        left_out: Lane::ALL.map(|lane| backend.endpoints().left_out(lane)),
+    };
+    registry.live().iter().map(now).collect()
 }
 
 /// One line of JSON for each backend, and then one whenever a backend changes, comes, or goes

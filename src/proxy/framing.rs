@@ -320,7 +320,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         let state = self.state();
         let unread = match self.mode {
             Mode::Checked => self.checker.position() != Position::Between,
-            Mode::Unchecked { .. } => false,
+            // HTTP/2: after an error the client has to be able to read which (RFC 9113, 5.4.1).
+            Mode::Unchecked { .. } => self.frames.is_some(),
             Mode::Refused(..) => true,
         };
         unread && !self.ended && !state.is_pass_through() && state.expired().is_none()

@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 use super::metrics::Metrics;
 use super::page::Page;
 use super::process::ProcessFigures;
+use crate::shard::Lane;
 
 /// How the text is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +32,17 @@ pub enum Format {
     OpenMetrics,
 }
 
-/// A backend and how long ago its source last said that the set in use is right; `None` before the
-/// source's first answer.
-pub type BackendAge = (Arc<str>, Option<Duration>);
+/// A backend at this moment.
+pub struct BackendNow {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How long ago its source last said that the set in use is right; `None` before the source's first
+    /// answer.
+    pub age: Option<Duration>,
+    /// Endpoints of the set in use that take no traffic of a lane, since probes or that traffic failed;
+    /// all are used when all are left out.
+    pub left_out: [usize; Lane::ALL.len()],
+}
 
 impl Format {
     /// The best that an `Accept` header allows.
@@ -50,13 +59,13 @@ impl Format {
     }
 }
 
-/// Every metric as text. Ages are handed in, since only whoever owns the backends knows them.
+/// Every metric as text. `now` is handed in, since only whoever owns the backends knows it.
 ///
 /// # Errors
 /// None that writing to memory can meet; the encoder's signature has one.
-pub fn render(metrics: &Arc<Metrics>, ages: Vec<BackendAge>, format: Format) -> Result<String, fmt::Error> {
+pub fn render(metrics: &Arc<Metrics>, now: Vec<BackendNow>, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Exposition { metrics: metrics.clone(), ages, format }));
+    registry.register_collector(Box::new(Exposition { metrics: metrics.clone(), now, format }));
     let mut text = String::new();
     match format {
         Format::Prometheus => encode_registry(&mut text, &registry)?,
@@ -67,7 +76,7 @@ pub fn render(metrics: &Arc<Metrics>, ages: Vec<BackendAge>, format: Format) -> 
 
 struct Exposition {
     metrics: Arc<Metrics>,
-    ages: Vec<BackendAge>,
+    now: Vec<BackendNow>,
     format: Format,
 }
 

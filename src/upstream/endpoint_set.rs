@@ -73,6 +73,11 @@ impl EndpointSet {
         &self.entries
     }
 
+    /// Endpoints that take nothing in `lane` for what probes or its traffic met.
+    pub fn left_out(&self, lane: Lane) -> usize {
+        self.entries.iter().filter(|entry| !entry.endpoint.condition().is_usable(lane)).count()
+    }
+
     /// What the backend does with its endpoints.
     pub fn policy(&self) -> &Arc<BackendPolicy> {
         &self.policy

@@ -70,10 +70,23 @@ impl Exposition {
             "mirrorgate_backend_set_age_seconds",
             "Time since the source last said that the set in use is right",
             |family| {
-                let known = self.ages.iter().filter_map(|(name, age)| Some((name, (*age)?)));
+                let known = self.now.iter().filter_map(|one| Some((&one.name, one.age?)));
                 known
                     .into_iter()
                     .try_for_each(|(name, age)| family.value(&[("backend", name)], age.as_secs_f64()))
+            },
+        )?;
+        page.gauge(
+            "mirrorgate_backend_endpoints_left_out",
+            "Endpoints of the set in use that take no traffic, since probes or that traffic failed",
+            |family| {
+                for one in &self.now {
+                    for lane in Lane::ALL {
+                        let labels = [("backend", &*one.name), ("lane", lane.as_str())];
+                        family.value(&labels, one.left_out[lane.index()] as f64)?;
+                    }
+                }
+                Ok(())
             },
         )?;
         page.gauge(

@@ -2,15 +2,18 @@
 use std::time::SystemTime;
 
 use super::*;
-use crate::telemetry::exposition::{Format, render};
+use crate::telemetry::exposition::{BackendNow, Format, render};
 
 fn name(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 
 fn lines(metrics: &Arc<Metrics>, format: Format) -> Vec<String> {
-    let ages = vec![(name("app"), Some(Duration::from_millis(1500))), (name("new"), None)];
-    render(metrics, ages, format).unwrap().lines().map(str::to_owned).collect()
+    let now = vec![
+        BackendNow { name: name("app"), age: Some(Duration::from_millis(1500)), left_out: [1, 2] },
+        BackendNow { name: name("new"), age: None, left_out: [0, 0] },
+    ];
+    render(metrics, now, format).unwrap().lines().map(str::to_owned).collect()
 }
 
 #[track_caller]
@@ -64,6 +67,9 @@ fn names_and_labels_are_those_of_the_interface() {
         r#"mirrorgate_backend_endpoints{backend="app"} 5"#,
         r#"mirrorgate_backend_generation{backend="app"} 3"#,
         r#"mirrorgate_backend_set_age_seconds{backend="app"} 1.5"#,
+        r#"mirrorgate_backend_endpoints_left_out{backend="app",lane="primary"} 1"#,
+        r#"mirrorgate_backend_endpoints_left_out{backend="app",lane="mirror"} 2"#,
+        r#"mirrorgate_backend_endpoints_left_out{backend="new",lane="mirror"} 0"#,
         r#"mirrorgate_backend_propagation_seconds_count{backend="app"} 1"#,
         r#"mirrorgate_mirror_requests_total{route="api",mirror="next",outcome="delivered"} 0"#,
         r#"mirrorgate_mirror_requests_total{route="api",mirror="next",outcome="skipped_breaker"} 1"#,

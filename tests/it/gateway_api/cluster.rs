@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mirrorgate::app::{Origin, ResourceOptions};
@@ -39,16 +40,18 @@ pub fn manifests() -> Option<PathBuf> {
         eprintln!("skipped: the conformance manifests are not on this machine");
     }
     // The manifests' ports are what they are.
-    if TcpListener::bind((random_network(1), 80)).is_err() {
+    if TcpListener::bind((own_network(1), 80)).is_err() {
         eprintln!("skipped: ports below 1024 cannot be listened on");
         return None;
     }
     found
 }
 
-/// An address of a part of loopback that nobody else is likely to have.
-fn random_network(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(127, fastrand::u8(2..250), fastrand::u8(..), last)
+/// An address of a part of loopback that no other test has, nor likely another run of the tests.
+fn own_network(last: u8) -> Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let run = u8::try_from(std::process::id() % 248).unwrap();
+    Ipv4Addr::new(127, 2 + run, NEXT.fetch_add(1, Ordering::Relaxed), last)
 }
 
 impl Cluster {
@@ -63,7 +66,7 @@ impl Cluster {
         }
         let certificates = Certificates::new();
         std::fs::write(folder.path().join("secrets.yaml"), certificates.manifests()).unwrap();
-        let network = random_network(0).octets();
+        let network = own_network(0).octets();
         let read = manifests::load(folder.path());
         assert_eq!(read.problems, [], "{files:?}");
         let mut cluster = Pods { network, read: &read, certificates: &certificates, pods: BTreeMap::new() };
@@ -98,7 +101,7 @@ impl Cluster {
         // Nobody listens there; on the Gateway's other ports somebody may.
         let prefix = format!("{full}:");
         let other = listeners.iter().find(|(listener, _)| listener.starts_with(&prefix));
-        let ip = other.map_or(IpAddr::V4(random_network(200)), |(_, address)| address.ip());
+        let ip = other.map_or(IpAddr::V4(own_network(200)), |(_, address)| address.ip());
         SocketAddr::new(ip, port)
     }
 
