@@ -3,6 +3,7 @@
 //! The control runtime (discovery, reload, admin API, signals) and the workers are apart: no scrape
 //! and no large endpoint list ever stands in front of a request.
 
+mod base;
 mod descriptors;
 mod feed;
 mod handle;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
+use self::base::Base;
 use self::feed::{Feed, ResourceFeed};
 pub use self::handle::{Handle, start};
 use self::listeners::Listeners;
@@ -103,14 +105,14 @@ impl Origin {
             }
             Self::Flags(configuration) => return Ok((*configuration, Feed::Fixed, slices)),
             Self::Manifests { path, resources } => {
-                let base = feed::base(resources.config.as_deref(), resources.admin.as_deref())?;
+                let base = Base::new(resources.config, resources.admin.as_deref())?;
                 path.metadata()
                     .map_err(|error| Unusable(format!("{}: cannot be read: {error}", path.display())))?;
                 ResourceFeed::manifests(path, base, resources.settings, resources.pool, slices.clone())
             }
             #[cfg(feature = "kubernetes")]
             Self::Kubernetes { cluster, resources } => {
-                let base = feed::base(resources.config.as_deref(), resources.admin.as_deref())?;
+                let base = Base::new(resources.config, resources.admin.as_deref())?;
                 let controller = resources.settings.controller.clone();
                 let cluster =
                     Cluster::connect(*cluster, controller, slices.clone()).await.map_err(unusable)?;

@@ -80,17 +80,13 @@ pub(crate) fn load_text(text: &str, path: &Path) -> Result<Configuration, Errors
 
 /// Reads a file that stands beside Kubernetes resources: everything but listeners and routes, which
 /// need not be there and do not count.
-pub fn load_base(path: &Path) -> Result<Configuration, Errors> {
-    let base = path.parent().unwrap_or(Path::new(""));
-    let read = read(path).and_then(|text| {
-        let listeners = "listeners:";
-        match text.lines().any(|line| line.starts_with(listeners)) {
-            true => parse(&text, base),
-            // The parser wants one; nothing ever binds it.
-            false => parse(&format!("{text}\n{listeners} [127.0.0.1:0]\n"), base),
-        }
-    });
-    let mut configuration = read.map_err(|errors| errors.in_file(&path.display().to_string()))?;
+pub(crate) fn load_base(text: &str, path: &Path) -> Result<Configuration, Errors> {
+    let listeners = "listeners:";
+    let mut configuration = match text.lines().any(|line| line.starts_with(listeners)) {
+        true => load_text(text, path),
+        // The parser wants one; nothing ever binds it.
+        false => load_text(&format!("{text}\n{listeners} [127.0.0.1:0]\n"), path),
+    }?;
     configuration.plan.listeners.clear();
     configuration.plan.routes.clear();
     configuration.plan.backends.clear();

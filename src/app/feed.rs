@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use futures_util::FutureExt;
+use futures_util::future::select_all;
 use serde_json::json;
 
-use super::{Unusable, unusable};
-use crate::config::{self, Configuration};
+use super::base::Base;
+use crate::config::Configuration;
 use crate::discovery::kubernetes::SliceStore;
 use crate::file_watch::{FileWatch, Watched};
 #[cfg(feature = "kubernetes")]
@@ -51,8 +53,7 @@ impl Feed {
 /// Kubernetes resources, and what is served of them.
 pub(super) struct ResourceFeed {
     origin: ResourceOrigin,
-    /// Everything but routes.
-    base: Configuration,
+    base: Arc<Base>,
     settings: Settings,
     slices: Arc<SliceStore>,
     state: Mutex<State>,
@@ -77,16 +78,17 @@ struct State {
 
 /// Waits for a feed to say something new.
 pub(super) struct Changes {
-    watched: Option<Watched>,
+    watched: Vec<Watched>,
+    /// With what stands beside it.
     #[cfg(feature = "kubernetes")]
-    cluster: Option<Arc<Cluster>>,
+    cluster: Option<(Arc<Cluster>, Arc<Base>)>,
 }
 
 impl ResourceFeed {
     /// Resources from files at `path`; nothing is read yet.
     pub(super) fn manifests(
         path: PathBuf,
-        base: Configuration,
+        base: Base,
         settings: Settings,
         pool: Option<AddressPool>,
         slices: Arc<SliceStore>,
@@ -98,7 +100,7 @@ impl ResourceFeed {
     #[cfg(feature = "kubernetes")]
     pub(super) fn cluster(
         cluster: Arc<Cluster>,
-        base: Configuration,
+        base: Base,
         settings: Settings,
         pool: Option<AddressPool>,
         slices: Arc<SliceStore>,
@@ -108,7 +110,7 @@ impl ResourceFeed {
 
     fn new(
         origin: ResourceOrigin,
-        base: Configuration,
+        base: Base,
         settings: Settings,
         pool: Option<AddressPool>,
         slices: Arc<SliceStore>,
@@ -120,7 +122,7 @@ impl ResourceFeed {
             statuses: Statuses::default(),
             unbound: Vec::new(),
         };
-        Self { origin, base, settings, slices, state: Mutex::new(state) }
+        Self { origin, base: Arc::new(base), settings, slices, state: Mutex::new(state) }
     }
 
     /// What the resources mean at present. Blocks.
@@ -137,11 +139,11 @@ impl ResourceFeed {
             ResourceOrigin::Cluster(cluster) => (cluster.snapshot(), String::new()),
         };
         let translation = self.translate(&resources, problems);
-        let mut configuration = self.base.clone();
-        configuration.plan = translation.plan(&self.base.plan);
+        let mut configuration = self.base.load();
+        configuration.plan = translation.plan(&configuration.plan);
         let statuses = translation.statuses.to_string();
         configuration.document = json!({
-            "base": self.base.document,
+            "base": configuration.document,
             "statuses": statuses.lines().collect::<Vec<_>>(),
         });
         #[cfg(feature = "kubernetes")]
@@ -188,11 +190,13 @@ impl ResourceFeed {
 
     /// What cannot be read at present, a line each.
     pub(super) fn problems(&self) -> Vec<String> {
-        match &self.origin {
+        let mut problems: Vec<_> = match &self.origin {
             ResourceOrigin::Manifests(_) => self.state().told.lines().map(str::to_owned).collect(),
             #[cfg(feature = "kubernetes")]
             ResourceOrigin::Cluster(cluster) => cluster.problems(),
-        }
+        };
+        problems.extend(self.base.problem().iter().flat_map(|text| text.lines()).map(str::to_owned));
+        problems
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -201,15 +205,21 @@ impl ResourceFeed {
 
     /// Begins to watch.
     pub(super) fn watch(&self) -> Changes {
-        match &self.origin {
-            ResourceOrigin::Manifests(path) => Changes {
-                watched: Some(FileWatch::default().tree(path.clone())),
-                #[cfg(feature = "kubernetes")]
-                cluster: None,
-            },
+        let mut changes = Changes {
+            watched: Vec::from_iter(self.base.watch()),
             #[cfg(feature = "kubernetes")]
-            ResourceOrigin::Cluster(cluster) => Changes { watched: None, cluster: Some(cluster.clone()) },
+            cluster: None,
+        };
+        match &self.origin {
+            ResourceOrigin::Manifests(path) => {
+                changes.watched.push(FileWatch::default().tree(path.clone()));
+            }
+            #[cfg(feature = "kubernetes")]
+            ResourceOrigin::Cluster(cluster) => {
+                changes.cluster = Some((cluster.clone(), self.base.clone()));
+            }
         }
+        changes
     }
 }
 
@@ -217,7 +227,7 @@ impl Changes {
     /// A change of a file's.
     pub(super) fn file(path: &Path) -> Self {
         Self {
-            watched: Some(FileWatch::default().file(path.to_owned())),
+            watched: vec![FileWatch::default().file(path.to_owned())],
             #[cfg(feature = "kubernetes")]
             cluster: None,
         }
@@ -225,42 +235,36 @@ impl Changes {
 
     /// Resolves when there may be something new.
     pub(super) async fn next(&self) {
-        #[cfg(feature = "kubernetes")]
-        if let Some(cluster) = &self.cluster {
-            return cluster.changed().await;
-        }
-        match &self.watched {
-            Some(watched) => {
-                watched.changed().await;
-            }
-            None => std::future::pending().await,
-        }
+        let files = self.watched.iter().map(|watched| watched.changed().map(drop).boxed());
+        let sources = files.chain([self.of_cluster().boxed()]);
+        select_all(sources).await;
     }
 
-    /// Whether every change is told, so that nothing need be looked at again.
-    pub(super) fn tell_all(&self) -> bool {
+    async fn of_cluster(&self) {
         #[cfg(feature = "kubernetes")]
-        if self.cluster.is_some() {
-            return true;
+        if let Some((cluster, _)) = &self.cluster {
+            return cluster.changed().await;
+        }
+        std::future::pending().await
+    }
+
+    /// Whether every change was told, so that nothing need be looked at again. Blocks.
+    pub(super) fn tell_all(&self) -> bool {
+        // A cluster's are; those of a file beside it are seldom lost, and cheap to find.
+        #[cfg(feature = "kubernetes")]
+        if let Some((_, base)) = &self.cluster {
+            return !base.is_outdated();
         }
         false
     }
 
     /// Looks at where changes can come from, before what is there is read. Blocks.
     pub(super) fn refresh(&self) {
-        if let Some(watched) = &self.watched {
+        for watched in &self.watched {
             if let Err(error) = watched.refresh() {
                 tracing::warn!("not everything is watched, only looked at now and then: {error}");
             }
             watched.take();
         }
-    }
-}
-
-/// Everything but routes: a configuration file's, or the defaults with `admin`.
-pub(super) fn base(file: Option<&Path>, admin: Option<&str>) -> Result<Configuration, Unusable> {
-    match file {
-        Some(file) => config::load_base(file).map_err(unusable),
-        None => config::default_base(admin).map_err(unusable),
     }
 }

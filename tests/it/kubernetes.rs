@@ -1,6 +1,6 @@
 //! Kubernetes resources from files, over real sockets.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mirrorgate::app::{Origin, ResourceOptions};
@@ -77,9 +77,14 @@ endpoints: [{{ addresses: [127.0.0.1], conditions: {{ ready: {ready}, serving: {
 }
 
 async fn gateway(folder: &Path) -> Gateway {
+    gateway_beside(folder, None).await
+}
+
+async fn gateway_beside(folder: &Path, config: Option<PathBuf>) -> Gateway {
     Gateway::of(Origin::Manifests {
         path: folder.to_owned(),
         resources: ResourceOptions {
+            config,
             admin: Some("off".to_owned()),
             settings: Settings { any_class: true, ..Settings::default() },
             ..ResourceOptions::default()
@@ -193,6 +198,44 @@ spec: { rules: 7 }
     eventually("the route is there", routed).await;
     assert_eq!(gateway.get("/next").await.text(), "next");
     assert_eq!(gateway.get("/").await.text(), "app");
+}
+
+/// Everything but routes comes from a file, which is read again when it changes; while it is broken, what
+/// was good of it and the resources are served.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_beside_resources_is_reloaded_when_it_changes() {
+    let (folder, beside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = beside.path().join("gateway.yaml");
+    let limit = |text: &str| std::fs::write(&config, format!("admin: off\nlimits: {{ {text} }}\n")).unwrap();
+    let app = Upstream::saying("app").await;
+    write_resources(folder.path(), GATEWAY, MIRRORED);
+    write_slices(folder.path(), "app", &[(&app, true)]);
+    limit("body: 10B");
+    let gateway = gateway_beside(folder.path(), Some(config.clone())).await;
+    let post = || gateway.ask("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 11\r\n\r\n01234567890");
+    let bound = |bytes| {
+        let gateway = &gateway;
+        move || gateway.running().gateway().table().limits().body == Some(bytes)
+    };
+    assert_eq!(post().await.status(), 413);
+
+    limit("body: 11B");
+    eventually("the file is read again", bound(11)).await;
+    assert_eq!(post().await.text(), "app");
+
+    // A change of the resources is used, whatever became of the file.
+    limit("bodies: 10B");
+    write_resources(folder.path(), GATEWAY, &MIRRORED.replace("/broken", "/elsewhere"));
+    let mut broken = 500;
+    while broken == 500 {
+        broken = gateway.get("/broken").await.status();
+    }
+    assert_eq!(broken, 200);
+    assert!(bound(11)());
+
+    limit("body: 10B");
+    eventually("the mended file is read", bound(10)).await;
+    assert_eq!(post().await.status(), 413);
 }
 
 const RETRIES: &str = "
