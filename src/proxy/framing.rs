@@ -14,11 +14,11 @@ pub mod checker;
 mod flatten;
 mod http2;
 mod lexis;
+mod linger;
+mod opening;
 pub mod refusal;
 
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -28,8 +28,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use self::checker::{Checker, Position, Violation};
 use self::flatten::poll_write_flattened;
 use self::http2::{Frames, Seen};
+pub use self::opening::Protocol;
 use self::refusal::{Refusal, RefusalCounts};
-use crate::limits;
 use crate::proxy::deadlines::{ConnectionState, Expiry, Registration};
 
 /// A client's stream under check.
@@ -55,15 +55,6 @@ pub struct Framed<S> {
     lingered: Option<usize>,
 }
 
-/// What a client speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1 or HTTP/1.0.
-    Http1,
-    /// HTTP/2 with prior knowledge.
-    Http2,
-}
-
 /// What the client is being waited for with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Pending {
@@ -84,8 +75,6 @@ enum Mode {
 /// What stands in for a head that was refused, wherever hyper is in it. No parser takes a NUL, and the
 /// empty line makes hyper look: it parses a head that came in parts only once it seems complete.
 const POISON: &[u8] = b"\0\r\n\r\n";
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -112,8 +101,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         }
     }
 
-    /// Heads may have so many bytes and fields instead of [`limits::HEAD_BYTES`] and
-    /// [`limits::HEAD_FIELDS`]. To be called before the first byte.
+    /// Heads may have so many bytes and fields instead of [`HEAD_BYTES`](crate::limits::HEAD_BYTES) and
+    /// [`HEAD_FIELDS`](crate::limits::HEAD_FIELDS). To be called before the first byte.
     pub fn heads_within(&mut self, bytes: usize, fields: usize) {
         self.checker = Checker::within(bytes, fields);
     }
@@ -132,55 +121,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
     pub fn http2(&mut self) {
         self.mode = Mode::Unchecked { begun: false };
         self.frames = self.strict.then(|| Box::new(Frames::new()));
-    }
-
-    /// Waits for as many bytes as tell HTTP/2 from HTTP/1 and keeps them for hyper. `None` when the
-    /// client left without a byte.
-    ///
-    /// # Errors
-    ///
-    /// The stream's own, and `TimedOut` when no byte comes, or not the rest of a preface.
-    pub async fn detect(&mut self) -> io::Result<Option<Protocol>> {
-        loop {
-            let seen = self.kept.len().min(PREFACE.len());
-            let matches = self.kept.get(..seen) == PREFACE.get(..seen);
-            if seen > 0 && !matches {
-                return Ok(Some(Protocol::Http1));
-            }
-            if seen == PREFACE.len() {
-                self.http2();
-                return Ok(Some(Protocol::Http2));
-            }
-            if poll_fn(|context| self.poll_keep(context)).await? == 0 {
-                self.ended = true;
-                return Ok((seen > 0).then_some(Protocol::Http1));
-            }
-            if seen == 0 {
-                self.state().waits_for(Expiry::Head);
-            }
-        }
-    }
-
-    /// Waits for a byte of the next request and keeps it, so that until then nobody need have a buffer
-    /// for it. False when the client left.
-    ///
-    /// # Errors
-    ///
-    /// The stream's own, and `TimedOut`.
-    pub async fn begun(&mut self) -> io::Result<bool> {
-        if self.kept.is_empty() && !self.ended {
-            self.ended = poll_fn(|context| self.poll_keep(context)).await? == 0;
-        }
-        self.state().wakes_up();
-        Ok(!self.kept.is_empty())
-    }
-
-    fn poll_keep(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut storage = [MaybeUninit::uninit(); limits::DETECT_BYTES];
-        let mut buffer = ReadBuf::uninit(&mut storage);
-        ready!(self.poll_inner(context, &mut buffer))?;
-        self.kept.extend_from_slice(buffer.filled());
-        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     fn poll_inner(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -312,41 +252,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
             state.write_progressed();
         }
         poll
-    }
-
-    /// Whether the client may still be sending what nobody is going to read. Closing then would answer
-    /// it with a reset, which throws away the response before the client has read it.
-    fn may_linger(&self) -> bool {
-        let state = self.state();
-        let unread = match self.mode {
-            Mode::Checked => self.checker.position() != Position::Between,
-            // HTTP/2: after an error the client has to be able to read which (RFC 9113, 5.4.1).
-            Mode::Unchecked { .. } => self.frames.is_some(),
-            Mode::Refused(..) => true,
-        };
-        unread && !self.ended && !state.is_pass_through() && state.expired().is_none()
-    }
-
-    /// Reads and throws away until the client closes, has sent [`limits::DRAIN_REQUEST_BYTES`], or its
-    /// time is up.
-    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let mut storage = [MaybeUninit::uninit(); limits::DETECT_BYTES];
-        while self.may_linger() {
-            let drained = *self.lingered.get_or_insert_with(|| {
-                self.registration.state().waits_for(Expiry::Drain);
-                0
-            });
-            let mut buffer = ReadBuf::uninit(&mut storage);
-            let poll = Pin::new(&mut self.inner).poll_read(context, &mut buffer);
-            if poll.is_pending() {
-                self.registration.state().park(&mut self.parked, context);
-                return Poll::Pending;
-            }
-            let drained = drained + buffer.filled().len();
-            self.lingered = Some(drained);
-            self.ended = buffer.filled().is_empty() || drained >= limits::DRAIN_REQUEST_BYTES;
-        }
-        Poll::Ready(())
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Mutex;
 
 use http_body_util::{BodyExt, Full};
@@ -13,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::limits;
 use crate::proxy::deadlines::{DeadlineSettings, Deadlines};
 
 const GOOD: &str = "GET /good HTTP/1.1\r\nHost: a\r\n\r\n";

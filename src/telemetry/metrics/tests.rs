@@ -1,7 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
 
 use super::*;
+use crate::memory::Account;
+use crate::mirror::outcome::Outcome;
+use crate::mirror::pair::Agreement;
+use crate::shard::{Lane, WorkerId};
 use crate::telemetry::exposition::{BackendNow, Format, render};
 
 fn name(text: &str) -> Arc<str> {
@@ -162,10 +168,4 @@ fn counts_of_many_threads_add_up() {
     });
     assert_eq!(route.responses(), [("200".to_owned(), 8000), ("418".to_owned(), 8000)]);
     assert_eq!(route.durations().count, 16_000);
-}
-
-/// What the module's first page says of ten thousand routes.
-#[test]
-fn a_route_shard_stays_small() {
-    assert!(size_of::<RouteShard>() <= 512, "{}", size_of::<RouteShard>());
 }
