@@ -5,6 +5,37 @@
 
 pub mod x509;
 
+/// In a verifier of certificates, of clients or of servers: that whoever shows one has its key is verified
+/// by the provider's algorithms, whatever else is asked of the certificate.
+macro_rules! signatures_verified {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &rustls::pki_types::CertificateDer<'_>,
+            signature: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            let algorithms = &crate::tls::provider().signature_verification_algorithms;
+            rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &rustls::pki_types::CertificateDer<'_>,
+            signature: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            let algorithms = &crate::tls::provider().signature_verification_algorithms;
+            rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            crate::tls::provider().signature_verification_algorithms.supported_schemes()
+        }
+    };
+}
+pub(crate) use signatures_verified;
+
 use std::fmt;
 use std::fs::File;
 use std::io::Read;

@@ -3,30 +3,27 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, Error, RootCertStore};
 
 use crate::plan::SubjectName;
-use crate::tls::provider;
 use crate::tls::x509::Facts;
+use crate::tls::{provider, signatures_verified};
 
 /// Takes certificates that lead to a root and have one of some names.
 #[derive(Debug)]
 pub(super) struct ByName {
     roots: Arc<RootCertStore>,
     names: Vec<SubjectName>,
-    /// Verifies signatures, which names are no part of.
-    signatures: Arc<WebPkiServerVerifier>,
 }
 
 impl ByName {
     /// `None` when there is no root.
     pub(super) fn new(roots: Arc<RootCertStore>, names: Vec<SubjectName>) -> Option<Self> {
-        let builder = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider().clone());
-        Some(Self { roots, names, signatures: builder.build().ok()? })
+        (!roots.is_empty()).then_some(Self { roots, names })
     }
 
     fn has_name(&self, certificate: &CertificateDer<'_>, parsed: &ParsedCertificate<'_>) -> bool {
@@ -57,25 +54,5 @@ impl ServerCertVerifier for ByName {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signatures.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signatures.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signatures.supported_verify_schemes()
-    }
+    signatures_verified!();
 }
