@@ -44,7 +44,8 @@ apply() { kubectl apply --server-side --force-conflicts -f - >/dev/null; }
 pods() {
     pod_port=$(free_port) pods_admin=$(free_port)
     local pod at number=10
-    declare -gA address=()
+    # Of pods that answer otherwise, which a step serves by itself.
+    declare -gA address=([witness]=$network.1.1 [ruled]=$network.1.2 [plain]=$network.1.3)
     {
         echo "admin: 127.0.0.1:$pods_admin"
         echo 'listeners:'
@@ -90,8 +91,13 @@ service() {
 # gate ARGUMENTS...: starts a gateway on the cluster; it logs to $gate_log and tells of itself at $admin.
 gate() {
     admin=$(free_port)
+    gate_run --admin "127.0.0.1:$admin" "$@"
+}
+
+# gate_run ARGUMENTS...: the same for one that was told in another way to tell of itself at $admin.
+gate_run() {
     gate_log=$scratch/gate-$admin.log
-    "$binary" run --kubernetes --admin "127.0.0.1:$admin" "$@" 2>"$gate_log" &
+    "$binary" run --kubernetes "$@" 2>"$gate_log" &
     gate_pid=$!
     pids+=("$gate_pid")
     listening "$admin"
