@@ -2,16 +2,12 @@
 
 use mirrorgate::limits;
 
-use crate::harness::{End, Upstream, eventually, gateway, within};
+use crate::harness::{End, Upstream, eventually, gateway, mirroring, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_connection_serves_many_requests_over_one_upstream_connection() {
     let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let mut client = gateway.connect().await;
     for count in 1..=50 {
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await;
@@ -35,11 +31,7 @@ async fn pipelined_requests_are_answered_in_order() {
     })
     .await;
     let mirror = Upstream::saying("m").await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let mut pipeline = Vec::new();
     for number in 0..40 {
         pipeline.extend(match number % 3 {
@@ -107,11 +99,7 @@ async fn a_client_that_half_closes_is_taken_to_have_gone_and_its_copy_goes_on() 
     })
     .await;
     let mirror = Upstream::saying("m").await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let mut client = gateway.connect().await;
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await;
     primary.received(1).await;
@@ -159,11 +147,7 @@ async fn a_client_gone_in_its_body_cuts_the_primary_and_the_copy_visibly() {
             served.request().await;
         };
         let (primary, mirror) = (Upstream::script(script).await, Upstream::script(script).await);
-        let gateway = gateway(&format!(
-            "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-            primary.address, mirror.address
-        ))
-        .await;
+        let gateway = mirroring(primary.address, mirror.address, "").await;
         let mut client = gateway.connect().await;
         client.send(format!("POST / HTTP/1.1\r\nhost: test\r\n{framing}\r\n\r\na\r\n0123456789\r\n")).await;
         eventually("both connections", || primary.connections() == 1 && mirror.connections() == 1).await;

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use crate::harness::{End, Upstream, chunked, eventually, gateway, noise, within};
-
-fn both(primary: &Upstream, mirror: &Upstream) -> String {
-    format!("routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]", primary.address, mirror.address)
-}
+use crate::harness::{End, Upstream, chunked, eventually, gateway, mirroring, noise, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_of_every_size_are_byte_exact() {
     let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
-    let gateway = gateway(&both(&primary, &mirror)).await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let mut client = gateway.connect().await;
     let mut count = 0;
     for size in [1, 2, 255, 256, 257, 2047, 2048, 2049, 4095, 4096, 16 * 1024, 65_535, 65_537, 900_000] {
@@ -53,7 +49,7 @@ async fn copies_are_exact_at_any_concurrency() {
                 + &"x".repeat(request.body.len())
         };
         let (primary, mirror) = (Upstream::answering(echo).await, Upstream::saying("m").await);
-        let gateway = gateway(&both(&primary, &mirror)).await;
+        let gateway = mirroring(primary.address, mirror.address, "").await;
         let mut tasks = tokio::task::JoinSet::new();
         let each = 400 / clients.max(4);
         for client in 0..clients {
@@ -128,11 +124,7 @@ async fn every_mirror_gets_its_own_copy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_share_of_the_requests_is_copied_and_all_are_accounted_for() {
     let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: [{{ backend: 'http://{}', percent: 25 }}] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "percent: 25").await;
     let mut client = gateway.connect().await;
     for _ in 0..400 {
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await;
@@ -151,11 +143,7 @@ async fn a_mirror_that_never_reads_costs_the_primary_nothing_and_is_cut() {
     let primary = Upstream::saying("p").await;
     let mirror = Upstream::script(|served| served.hang()).await;
     // It is cut at once, and not when its time is over.
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: [{{ backend: 'http://{}', timeout: 10m }}] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "timeout: 10m").await;
     let body = noise(3, 64 << 20);
     let mut client = gateway.connect().await;
     client.send(format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", body.len())).await;
@@ -185,7 +173,7 @@ async fn a_mirror_that_stops_reading_midway_is_shown_a_broken_copy() {
     })
     .await;
     for framing in [None, Some(60_000)] {
-        let gateway = gateway(&both(&primary, &mirror)).await;
+        let gateway = mirroring(primary.address, mirror.address, "").await;
         let body = noise(4, 24 << 20);
         let mut client = gateway.connect().await;
         let mut request = match framing {
@@ -224,11 +212,7 @@ async fn outcomes_of_mirrors_that_fail() {
         served.request().await;
     })
     .await;
-    let resetting = Upstream::script(|mut served| async move {
-        served.request().await;
-        served.reset();
-    })
-    .await;
+    let resetting = Upstream::resetting().await;
     let garbage = Upstream::script(|mut served| async move {
         served.request().await;
         served.wire.send("\x16\x03\x01 no http at all\r\n\r\n").await;
@@ -296,7 +280,7 @@ async fn an_endless_answer_is_read_to_its_cap_and_counts_as_delivered() {
         while served.wire.push(&chunk).await {}
     })
     .await;
-    let gateway = gateway(&both(&primary, &mirror)).await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     assert_eq!(gateway.get("/").await.text(), "p");
     gateway.outcome("delivered", 1).await;
     eventually("the mirror's connection closed", || mirror.open() == 0).await;
@@ -311,7 +295,7 @@ async fn a_mirror_that_answers_early_and_stops_reading_counts_as_delivered() {
         served.wire.send("HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
     })
     .await;
-    let gateway = gateway(&both(&primary, &mirror)).await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let body = noise(5, 4 << 20);
     let head = format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", body.len());
     assert_eq!(gateway.ask([head.as_bytes(), &body].concat()).await.text(), "p");
@@ -323,16 +307,8 @@ async fn a_mirror_that_answers_early_and_stops_reading_counts_as_delivered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn as_many_copies_as_allowed_are_in_flight() {
     let primary = Upstream::saying("p").await;
-    let mirror = Upstream::script(|mut served| async move {
-        served.request().await;
-        served.hang().await;
-    })
-    .await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: [{{ backend: 'http://{}', budget: {{ in_flight: 3 }} }}] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let mirror = Upstream::silent().await;
+    let gateway = mirroring(primary.address, mirror.address, "budget: { in_flight: 3 }").await;
     let mut client = gateway.connect().await;
     for _ in 0..10 {
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await;
@@ -348,11 +324,15 @@ async fn as_many_copies_as_allowed_are_in_flight() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_not_copied_again_and_a_client_cannot_say_so() {
     let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
-    let trusting = gateway(&format!("trusted_hops: 1\n{}", both(&primary, &mirror))).await;
+    let trusting = gateway(&format!(
+        "trusted_hops: 1\nroutes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
+        primary.address, mirror.address
+    ))
+    .await;
     trusting.ask("GET / HTTP/1.1\r\nhost: a\r\nx-mirrorgate-copy: 1\r\n\r\n").await;
     trusting.outcome("skipped_loop", 1).await;
     assert_eq!(primary.requests()[0].field("x-mirrorgate-copy"), Some("1"));
-    let wary = gateway(&both(&primary, &mirror)).await;
+    let wary = mirroring(primary.address, mirror.address, "").await;
     wary.ask("GET / HTTP/1.1\r\nhost: a\r\nx-mirrorgate-copy: 1\r\n\r\n").await;
     wary.outcome("delivered", 1).await;
     assert_eq!(primary.received(2).await[1].field("x-mirrorgate-copy"), None);

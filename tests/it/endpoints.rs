@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mirrorgate::shard::Lane;
 
-use crate::harness::{GET, Gateway, Load, Message, POST, Upstream, eventually, gateway};
+use crate::harness::{GET, Gateway, Load, Message, POST, Upstream, eventually, gateway, replace_file};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_endpoint_is_passed_over_for_any_request() {
@@ -162,9 +162,7 @@ async fn weights_of_backends_and_endpoints_are_honoured() {
 
 fn endpoint_file(path: &std::path::Path, upstreams: &[&Upstream]) {
     let list: Vec<_> = upstreams.iter().map(|upstream| format!("'{}'", upstream.address)).collect();
-    let next = path.with_extension("next");
-    std::fs::write(&next, format!("endpoints: [{}]\n", list.join(", "))).unwrap();
-    std::fs::rename(next, path).unwrap();
+    replace_file(path, &format!("endpoints: [{}]\n", list.join(", ")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Upstream, gateway, within};
+use crate::harness::{Upstream, gateway, mirroring, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_connection_is_502_and_counted() {
@@ -173,11 +173,7 @@ async fn a_malformed_chunk_is_400_and_reaches_nobody_as_complete() {
         served.request().await;
     };
     let (primary, mirror) = (Upstream::script(script).await, Upstream::script(script).await);
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let mut client = gateway.connect().await;
     client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
     crate::harness::eventually("both", || primary.connections() == 1 && mirror.connections() == 1).await;

@@ -11,10 +11,11 @@ pub mod names;
 mod upstream;
 mod wire;
 
+use std::path::Path;
 use std::time::Duration;
 
 pub use self::authority::Authority;
-pub use self::gateway::{Gateway, gateway};
+pub use self::gateway::{Gateway, gateway, mirroring};
 pub use self::http2::{H2Client, H2Upstream};
 pub use self::load::{GET, Load, POST};
 pub use self::upstream::{Served, Upstream};
@@ -22,6 +23,13 @@ pub use self::wire::{End, Message, Wire};
 
 /// How long anything may take before the test is lost. Only ever waited out by a failing test.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Puts `text` at `path`, in place of what is there, as a whole.
+pub fn replace_file(path: &Path, text: &str) {
+    let next = path.with_extension("next");
+    std::fs::write(&next, text).unwrap();
+    std::fs::rename(next, path).unwrap();
+}
 
 /// Waits until `holds`.
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

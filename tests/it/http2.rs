@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 
-use crate::harness::{H2Client, H2Upstream, Upstream, chunked, gateway, noise};
+use crate::harness::{H2Client, H2Upstream, Upstream, chunked, gateway, mirroring, noise};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_http2_reaches_backends_of_http1() {
@@ -21,11 +21,7 @@ async fn a_client_of_http2_reaches_backends_of_http1() {
     })
     .await;
     let mirror = Upstream::saying("m").await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let mut client = H2Client::connect(gateway.address).await;
     let get = client.ask(Request::get("http://shop.test/a?b"), Vec::new(), &[]).await.unwrap();
     assert_eq!((get.parts.status.as_u16(), get.body.as_slice()), (200, &b"hi"[..]));
@@ -199,11 +195,7 @@ async fn a_client_that_resets_its_stream_cuts_the_copy() {
         served.request().await;
     };
     let (primary, mirror) = (Upstream::script(script).await, Upstream::script(script).await);
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let mut client = H2Client::connect(gateway.address).await;
     client
         .begin_and_reset(Request::post("http://a.test/"), || {

@@ -4,18 +4,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::harness::{End, Upstream, eventually, gateway, noise, within};
+use crate::harness::{End, Upstream, eventually, gateway, mirroring, noise, within};
 
 /// A body that is sent again to another endpoint was corrupted by the copy's reading of it
 /// (traefik/traefik#12988); and what is sent twice is no second request for the mirror.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_is_sent_again_is_exact_and_copied_once() {
     let failing = Upstream::answering(|_| "HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n".into()).await;
-    let resetting = Upstream::script(|mut served| async move {
-        served.request().await;
-        served.reset();
-    })
-    .await;
+    let resetting = Upstream::resetting().await;
     for bad in [failing, resetting] {
         let (good, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
         let gateway = gateway(&format!(
@@ -53,11 +49,7 @@ async fn a_request_that_is_sent_again_is_exact_and_copied_once() {
 async fn a_body_of_any_size_is_copied() {
     let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
     // With room for all of it nothing depends on how fast either side reads.
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: [{{ backend: 'http://{}', timeout: 1m, budget: {{ lag: 60MiB }} }}] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "timeout: 1m, budget: { lag: 60MiB }").await;
     let mut client = gateway.connect().await;
     for (number, mebibytes) in [1, 2, 9, 33].into_iter().enumerate() {
         let body = noise(number as u64, mebibytes << 20);
@@ -78,16 +70,8 @@ async fn a_body_of_any_size_is_copied() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_does_not_wait_for_the_mirror_of_its_last_request() {
     let primary = Upstream::saying("p").await;
-    let mirror = Upstream::script(|mut served| async move {
-        served.request().await;
-        served.hang().await;
-    })
-    .await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: [{{ backend: 'http://{}', timeout: 1h, budget: {{ in_flight: 100 }} }}] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let mirror = Upstream::silent().await;
+    let gateway = mirroring(primary.address, mirror.address, "timeout: 1h, budget: { in_flight: 100 }").await;
     let mut client = gateway.connect().await;
     for _ in 0..300 {
         client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi").await;
@@ -146,11 +130,7 @@ async fn an_endless_answer_to_a_long_upload_is_not_read_for_ever() {
         }
     })
     .await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let body = noise(8, 500_000);
     let (first, rest) = body.split_at(1_000);
     let mut client = gateway.connect().await;

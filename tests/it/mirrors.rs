@@ -9,7 +9,7 @@ use mirrorgate::mirror::Mirror;
 use mirrorgate::mirror::dial::{DialState, Order};
 use mirrorgate::plan::Fraction;
 
-use crate::harness::{Gateway, Upstream, eventually, gateway, within};
+use crate::harness::{Gateway, Upstream, eventually, gateway, mirroring, replace_file, within};
 
 fn mirrors_of(gateway: &Gateway) -> Vec<Arc<Mirror>> {
     gateway.running().gateway().table().routes().iter().flat_map(|route| route.mirrors.clone()).collect()
@@ -106,9 +106,7 @@ async fn what_is_dialled_survives_a_reload_until_the_file_says_otherwise() {
             "listeners: ['127.0.0.1:0']\nadmin: off\nroutes:\n- name: api\n  backend: 'http://{}'\n  mirrors:\n  - {{ backend: 'http://{}', percent: {percent} }}\n{more}",
             primary.address, mirror.address
         );
-        let new = folder.path().join("new");
-        std::fs::write(&new, text).unwrap();
-        std::fs::rename(&new, &path).unwrap();
+        replace_file(&path, &text);
     };
     write(100, "");
     let gateway = Gateway::of_file(&path).await;
@@ -145,11 +143,9 @@ async fn what_is_dialled_survives_a_reload_until_the_file_says_otherwise() {
 async fn a_mirror_that_fails_is_stopped_and_its_primary_never_knows() {
     let primary = Upstream::saying("p").await;
     let mirror = Upstream::answering(|_| "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n".into()).await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: [{{ backend: 'http://{}', stop: {{ error_rate: 0.5, minimum: 10, window: 1h }} }}] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway =
+        mirroring(primary.address, mirror.address, "stop: { error_rate: 0.5, minimum: 10, window: 1h }")
+            .await;
     let dialled = mirrors_of(&gateway);
     let mut client = gateway.connect().await;
     let stopped = || matches!(dialled[0].budget.dial().view(Instant::now()).state, DialState::Stopped(_));

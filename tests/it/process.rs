@@ -6,13 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::harness::{Gateway, Upstream, Wire, eventually, gateway, within};
-
-fn write(path: &std::path::Path, text: &str) {
-    let next = path.with_extension("next");
-    std::fs::write(&next, text).unwrap();
-    std::fs::rename(next, path).unwrap();
-}
+use crate::harness::{Gateway, Upstream, Wire, eventually, gateway, mirroring, replace_file, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_swaps_routes_under_load_and_keeps_connections() {
@@ -21,7 +15,7 @@ async fn a_reload_swaps_routes_under_load_and_keeps_connections() {
     let (stays, other, mirror) =
         (Upstream::saying("stays").await, Upstream::saying("other").await, Upstream::saying("m").await);
     let base = "listeners: [127.0.0.1:0]\nadmin: off\nworkers: 2\n";
-    write(&file, &format!("{base}routes: [{{ backend: 'http://{}' }}]\n", stays.address));
+    replace_file(&file, &format!("{base}routes: [{{ backend: 'http://{}' }}]\n", stays.address));
     let gateway = Gateway::of_file(&file).await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = tokio::task::JoinSet::new();
@@ -36,7 +30,7 @@ async fn a_reload_swaps_routes_under_load_and_keeps_connections() {
     }
     eventually("requests", || stays.count() > 20).await;
     let connections = stays.connections();
-    write(
+    replace_file(
         &file,
         &format!(
             "{base}routes:\n  - {{ matches: [{{ path: {{ prefix: /x }} }}], backend: 'http://{}' }}\n  - {{ backend: 'http://{}', mirrors: ['http://{}'] }}\n",
@@ -46,7 +40,7 @@ async fn a_reload_swaps_routes_under_load_and_keeps_connections() {
     mirror.received(20).await;
     assert_eq!(gateway.get("/x/y").await.text(), "other");
 
-    write(&file, "listeners: [127.0.0.1:0]\nroutes: [{ backnd: x }]\n");
+    replace_file(&file, "listeners: [127.0.0.1:0]\nroutes: [{ backnd: x }]\n");
     gateway.counts("mirrorgate_config_reloads_total", &["result=\"failure\""], 1.0).await;
     let copies = mirror.count();
     mirror.received(copies + 20).await;
@@ -72,10 +66,10 @@ async fn a_reload_adds_and_removes_listeners() {
             upstream.address
         )
     };
-    write(&file, &text("127.0.0.1:0"));
+    replace_file(&file, &text("127.0.0.1:0"));
     let gateway = Gateway::of_file(&file).await;
     assert_eq!(gateway.get("/").await.text(), "ok");
-    write(&file, &text("127.0.0.1:0, '127.0.0.2:0'"));
+    replace_file(&file, &text("127.0.0.1:0, '127.0.0.2:0'"));
     eventually("a second listener", || gateway.running().listeners().len() == 2).await;
     let second = gateway
         .running()
@@ -87,7 +81,7 @@ async fn a_reload_adds_and_removes_listeners() {
     let mut wire = Wire::connect(second).await;
     wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(wire.response().await.text(), "ok");
-    write(&file, &text("127.0.0.1:0"));
+    replace_file(&file, &text("127.0.0.1:0"));
     eventually("the second one closed", || gateway.running().listeners().len() == 1).await;
     // Its connections go on.
     wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
@@ -118,11 +112,7 @@ async fn a_drain_finishes_what_is_in_flight_and_closes_what_is_idle() {
     })
     .await;
     let mirror = Upstream::saying("m").await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let address = gateway.address;
     let mut idle = gateway.connect().await;
     idle.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
@@ -161,11 +151,7 @@ async fn a_drain_waits_for_copies_too() {
         }
     })
     .await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let metrics = gateway.running().gateway().metrics().clone();
     assert_eq!(gateway.get("/").await.text(), "p");
     mirror.received(1).await;
@@ -180,11 +166,7 @@ async fn a_drain_waits_for_copies_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_during_a_drain_is_not_copied() {
     let (primary, mirror) = (Upstream::saying("p").await, Upstream::saying("m").await);
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let mut wire = gateway.connect().await;
     // A head that has begun before the drain is a request in flight.
     wire.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
@@ -201,16 +183,8 @@ async fn a_request_during_a_drain_is_not_copied() {
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_that_outlive_the_drain_are_cut() {
     let primary = Upstream::saying("p").await;
-    let mirror = Upstream::script(|mut served| async move {
-        served.request().await;
-        served.hang().await;
-    })
-    .await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let mirror = Upstream::silent().await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     assert_eq!(gateway.get("/").await.text(), "p");
     mirror.received(1).await;
     let data_plane = gateway.running().gateway().clone();
@@ -226,11 +200,7 @@ async fn the_access_log_has_a_record_of_each_request_and_of_each_copy() {
     let log = folder.path().join("access.log");
     let (primary, mirror, nobody) =
         (Upstream::saying("p").await, Upstream::saying("m").await, Upstream::nobody().await);
-    let silent = Upstream::script(|mut served| async move {
-        served.request().await;
-        served.hang().await;
-    })
-    .await;
+    let silent = Upstream::silent().await;
     let gateway = gateway(&format!(
         "access_log: {{ file: {} }}
          routes:
@@ -281,7 +251,7 @@ async fn the_admin_api_tells_what_runs() {
         "listeners: [127.0.0.1:0]\nadmin: 127.0.0.1:0\nroutes: [{{ name: r, backend: app, mirrors: ['http://{}'] }}]\nbackends: {{ app: {{ endpoints: ['{}'] }} }}\n",
         mirror.address, primary.address
     );
-    write(&file, &good);
+    replace_file(&file, &good);
     let gateway = Gateway::of_file(&file).await;
     let admin = gateway.running().admin().unwrap();
     let ask = async |path: &str| {
@@ -306,12 +276,12 @@ async fn the_admin_api_tells_what_runs() {
     let app = backends.as_array().unwrap().iter().find(|backend| backend["name"] == "app").unwrap();
     assert_eq!(app["endpoints"][0]["address"], primary.address.to_string());
     assert_eq!(app["lanes"], serde_json::json!(["primary"]));
-    write(&file, "listeners: []\nroute: x\n");
+    replace_file(&file, "listeners: []\nroute: x\n");
     gateway.counts("mirrorgate_config_reloads_total", &["result=\"failure\""], 1.0).await;
     let shown: serde_json::Value = serde_json::from_str(&ask("/config").await.1).unwrap();
     assert!(shown["last_reload_error"].as_str().unwrap().contains("route"), "{shown}");
     assert_eq!(gateway.get("/").await.text(), "p");
-    write(&file, &good);
+    replace_file(&file, &good);
     within("the error gone", async {
         loop {
             let shown: serde_json::Value = serde_json::from_str(&ask("/config").await.1).unwrap();

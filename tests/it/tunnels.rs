@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::frames::{DATA, END_HEADERS, Fate, Frames, HEADERS, block, get};
-use crate::harness::{Gateway, Upstream, eventually, gateway, within};
+use crate::harness::{Gateway, Upstream, eventually, gateway, mirroring, within};
 
 /// The key and the proof of RFC 6455.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -148,11 +148,7 @@ fn websocket(path: &str) -> String {
 async fn websocket_of_http2_reaches_endpoints_of_http1() {
     let upstream = echo_http1(proof).await;
     let mirror = Upstream::saying("m").await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        upstream.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(upstream.address, mirror.address, "").await;
     let (tunnel, response) = connect(&gateway, "/chat?a=b").await.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
     assert!(!response.headers().contains_key("sec-websocket-accept"));

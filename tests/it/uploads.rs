@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::harness::{End, Served, Upstream, eventually, gateway, noise, within};
+use crate::harness::{End, Served, Upstream, eventually, gateway, mirroring, noise, within};
 
 fn only(upstream: &Upstream) -> String {
     format!("routes: [{{ backend: 'http://{}' }}]", upstream.address)
@@ -95,11 +95,7 @@ async fn an_upload_goes_on_after_an_early_answer() {
     };
     let primary = Upstream::script(script(true, done.clone())).await;
     let mirror = Upstream::script(script(false, answered.clone())).await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: [{{ backend: 'http://{}', budget: {{ lag: 16MiB }} }}] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "budget: { lag: 16MiB }").await;
     let body = noise(3, 3 << 20);
     let mut client = gateway.connect().await;
     client.send(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len())).await;
@@ -124,11 +120,7 @@ async fn an_early_refusal_reaches_the_client_although_the_primary_closed() {
     })
     .await;
     let mirror = Upstream::saying("m").await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     for size in [100, 100_000, 900_000] {
         let body = noise(4, size);
         let mut client = gateway.connect().await;
@@ -160,11 +152,7 @@ async fn expect_is_answered_when_the_primary_takes_the_body() {
     })
     .await;
     let mirror = Upstream::saying("m").await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let mut client = gateway.connect().await;
     for round in 1..=2 {
         client.send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n").await;
@@ -208,11 +196,7 @@ async fn a_refused_expectation_reaches_the_client_and_no_100_does() {
         served.request().await;
     })
     .await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: ['http://{}'] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "").await;
     let mut client = gateway.connect().await;
     client.send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2000\r\n\r\n").await;
     let response = client.response_to("POST").await.unwrap();
@@ -238,11 +222,7 @@ async fn large_bodies_pass_both_ways_at_once() {
     })
     .await;
     let mirror = Upstream::saying("m").await;
-    let gateway = gateway(&format!(
-        "routes: [{{ backend: 'http://{}', mirrors: [{{ backend: 'http://{}', budget: {{ lag: 16MiB }} }}] }}]",
-        primary.address, mirror.address
-    ))
-    .await;
+    let gateway = mirroring(primary.address, mirror.address, "budget: { lag: 16MiB }").await;
     let body = noise(9, 8 << 20);
     let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
     let response = gateway.ask([head.as_bytes(), &body].concat()).await;

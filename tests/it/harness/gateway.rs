@@ -29,6 +29,15 @@ pub async fn gateway(rest: &str) -> Gateway {
     .await
 }
 
+/// The same with one route for everything, that has a mirror with `settings`, as in a configuration.
+pub async fn mirroring(primary: SocketAddr, mirror: SocketAddr, settings: &str) -> Gateway {
+    let comma = if settings.is_empty() { "" } else { ", " };
+    gateway(&format!(
+        "routes: [{{ backend: 'http://{primary}', mirrors: [{{ backend: 'http://{mirror}'{comma}{settings} }}] }}]"
+    ))
+    .await
+}
+
 impl Gateway {
     /// Starts a gateway of `text`, whose paths are relative to `base`.
     pub async fn start(text: &str, base: &Path, file: Option<PathBuf>) -> Self {

@@ -98,6 +98,24 @@ impl Upstream {
         })
     }
 
+    /// Takes a request on each connection, and never answers.
+    pub async fn silent() -> Self {
+        Self::script(|mut served| async move {
+            served.request().await;
+            served.hang().await;
+        })
+        .await
+    }
+
+    /// Takes a request on each connection, and resets it.
+    pub async fn resetting() -> Self {
+        Self::script(|mut served| async move {
+            served.request().await;
+            served.reset();
+        })
+        .await
+    }
+
     /// An address at which nobody listens.
     pub async fn nobody() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
