@@ -7,27 +7,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use futures_util::stream::iter;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::StreamBody;
 use mirrorgate::memory::Account;
 use mirrorgate::mirror::tee::{End, Reader, Tee};
 use mirrorgate::upstream::body::{BodyError, Chunk};
 
 use super::choices::Choices;
-
-/// A body of given frames that is never kept waiting.
-struct Source(VecDeque<Result<Frame<Chunk>, BodyError>>);
-
-impl Body for Source {
-    type Data = Chunk;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
-        Poll::Ready(self.0.pop_front())
-    }
-}
 
 /// What somebody read of a body.
 #[derive(Debug, Default)]
@@ -97,7 +84,7 @@ pub fn run(bytes: &[u8]) {
     let readers: Vec<_> =
         lags.iter().map(|lag| Reader::new(Account::within(&worker, *lag), SizeHint::default())).collect();
     let mut copies: Vec<_> = readers.iter().map(|reader| (Some(reader.body()), Seen::default())).collect();
-    let mut tee = Tee::new(Source(frames), readers.clone());
+    let mut tee = Tee::new(StreamBody::new(iter(frames)), readers.clone());
     let mut primary = Seen::default();
     while runtime.block_on(primary.pull(&mut tee)) {
         for (body, seen) in &mut copies {

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::stream::iter;
 use http::{Method, Request};
 use http_body::{Body, Frame};
+use http_body_util::StreamBody;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -86,20 +87,11 @@ async fn serve(mut stream: tokio::net::TcpStream, status: Option<u16>, bodies: A
     }
 }
 
-/// A body in two pieces.
-struct Pieces(Vec<&'static str>);
-
-impl Body for Pieces {
-    type Data = Chunk;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
-        let next = if self.0.is_empty() { None } else { Some(self.0.remove(0)) };
-        Poll::Ready(next.map(|text| Ok(Frame::data(Chunk::free(Bytes::from_static(text.as_bytes()))))))
-    }
+/// A body in these pieces.
+fn in_pieces(pieces: Vec<&'static str>) -> RequestBody {
+    let chunk = |text: &'static str| Chunk::free(Bytes::from_static(text.as_bytes()));
+    let frames = pieces.into_iter().map(move |text| Ok::<_, BodyError>(Frame::data(chunk(text))));
+    Some(Box::pin(StreamBody::new(iter(frames))))
 }
 
 /// A gateway's upstream side with one backend.
@@ -141,7 +133,7 @@ impl Upstream {
         };
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let length = if body.is_some() { Length::Exact(length as u64) } else { Length::None };
-        let body: RequestBody = body.map(|pieces| Box::pin(Pieces(pieces)) as Pin<Box<_>>);
+        let body: RequestBody = body.and_then(in_pieces);
         let (retries, body) = Retries::new(retries, body);
         let head = Head::new(&parts, length);
         let message = Message::new(self.backend.speech(), &head, body)?;

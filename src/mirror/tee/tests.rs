@@ -1,24 +1,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::vec_deque;
 use std::future::poll_fn;
 
+use futures_util::stream::{Iter, iter};
+use http_body_util::StreamBody;
 use proptest::prelude::*;
 
 use super::*;
 
 /// A body of given frames that is never kept waiting.
-pub(in crate::mirror) struct Source(pub(in crate::mirror) VecDeque<Result<Frame<Chunk>, BodyError>>);
+pub(in crate::mirror) type Source = StreamBody<Iter<vec_deque::IntoIter<Result<Frame<Chunk>, BodyError>>>>;
 
-impl Body for Source {
-    type Data = Chunk;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
-        Poll::Ready(self.0.pop_front())
-    }
+pub(in crate::mirror) fn source(frames: VecDeque<Result<Frame<Chunk>, BodyError>>) -> Source {
+    StreamBody::new(iter(frames))
 }
 
 fn frames(sizes: &[usize], end: Ending) -> Source {
@@ -42,7 +37,7 @@ fn frames(sizes: &[usize], end: Ending) -> Source {
         }
         Ending::Broken => frames.push_back(Err(BodyError::ClientGone)),
     }
-    Source(frames)
+    source(frames)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -245,7 +240,7 @@ async fn small_pieces_pin_no_read_buffer() {
     let whole = Bytes::from(vec![b'x'; 64 * 1024]);
     let small: VecDeque<_> =
         (0..1000).map(|at| Ok(Frame::data(Chunk::free(whole.slice(at..at + 1))))).collect();
-    let mut tee = Tee::new(Source(small), vec![reader.clone()]);
+    let mut tee = Tee::new(source(small), vec![reader.clone()]);
     let mut primary = Seen::default();
     while primary.pull(&mut tee).await {}
     // Copied together: what is booked is what is held, and not a buffer for each byte.

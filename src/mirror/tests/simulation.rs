@@ -9,7 +9,7 @@ use http_body::Body;
 
 use super::*;
 use crate::memory::Account;
-use crate::mirror::tee::tests::Source;
+use crate::mirror::tee::tests::{Source, source};
 use crate::mirror::tee::{CopyBody, End};
 
 const WORLDS: u64 = 150;
@@ -122,7 +122,7 @@ impl World {
         }
         let readers = (0..2).filter_map(|mirror| self.offer(mirror, &whole)).collect();
         self.requests += 1;
-        self.asked.push(Asked { tee: Tee::new(Source(frames), readers), whole, seen: Vec::new() });
+        self.asked.push(Asked { tee: Tee::new(source(frames), readers), whole, seen: Vec::new() });
     }
 
     fn offer(&mut self, mirror: usize, whole: &Arc<Vec<u8>>) -> Option<Arc<Reader>> {

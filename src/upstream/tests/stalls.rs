@@ -4,19 +4,13 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-/// A body without an end; tells when it is dropped, by what it holds being dropped.
-struct Endless(#[allow(dead_code)] oneshot::Sender<()>);
-
-impl Body for Endless {
-    type Data = Chunk;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
-        Poll::Ready(Some(Ok(Frame::data(Chunk::free(Bytes::from_static(&[b'x'; 16 * 1024]))))))
-    }
+/// A body without an end; drops what it holds when it is dropped.
+fn endless(held: oneshot::Sender<()>) -> RequestBody {
+    let frames = std::iter::repeat_with(move || {
+        let _held = &held;
+        Ok::<_, BodyError>(Frame::data(Chunk::free(Bytes::from_static(&[b'x'; 16 * 1024]))))
+    });
+    Some(Box::pin(StreamBody::new(iter(frames))))
 }
 
 /// What is read of the answer to an upload without an end, and after how many seconds the upload was
@@ -26,7 +20,7 @@ async fn given_up(upstream: &Upstream, go: oneshot::Sender<()>) -> (String, u64)
     let (parts, ()) = Request::post("/").header("host", "a").body(()).unwrap().into_parts();
     let (held, dropped) = oneshot::channel();
     let head = Head::new(&parts, Length::Chunked);
-    let message = Message::new(upstream.backend.speech(), &head, Some(Box::pin(Endless(held)))).unwrap();
+    let message = Message::new(upstream.backend.speech(), &head, endless(held)).unwrap();
     let policy = primary_policy(None);
     let exchanged = exchange(&upstream.worker, &upstream.backend, message, None, &policy).await.unwrap();
     let mut body = exchanged.response.into_body();
