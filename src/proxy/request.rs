@@ -1,5 +1,7 @@
 //! One request, start to end: the page to read aloud.
 
+mod direct;
+
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -11,20 +13,20 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 
+use self::direct::{answered, redirected};
 use super::client_body::{ClientBody, Drained};
 use super::connection::Context;
 use super::grpc;
 use super::record::{Beside, Finish};
 use super::reply::trailers::{Carried, Trailers};
-use super::reply::{Content, DIRECT, Refusal, ReplyBody, VIA_UPSTREAM};
+use super::reply::{Content, Refusal, ReplyBody, VIA_UPSTREAM};
 use super::sanitize::{self, Authority, Target, TargetForm};
 use super::tunnel;
-use crate::discovery::source::EndpointAddress;
 use crate::mirror::copy::Copy;
 use crate::mirror::tee::Tee;
 use crate::mirror::{self, Subject};
 use crate::routing::cors::Preflight;
-use crate::routing::filter::{Filters, Redirect};
+use crate::routing::filter::Filters;
 use crate::routing::index::RequestView;
 use crate::routing::table::{Action, Route, RoutingTable};
 use crate::shard::Lane;
@@ -282,38 +284,6 @@ fn rewrite(filters: &Filters, parts: &mut request::Parts, prefix: usize) -> Resu
 
 fn target_of(parts: &request::Parts) -> PathAndQuery {
     parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
-}
-
-fn redirected(
-    context: &Context,
-    redirect: &Redirect,
-    parts: &request::Parts,
-    prefix: usize,
-    finish: &mut Finish,
-) -> Result<Answer, Refusal> {
-    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let location = redirect
-        .location(context.client().scheme(), host, port(context), &target_of(parts), prefix)
-        .map_err(|_| Refusal::Rewrite)?;
-    finish.replied(redirect.status, DIRECT);
-    let mut response = Response::new(());
-    *response.status_mut() = redirect.status;
-    response.headers_mut().insert(http::header::LOCATION, location);
-    Ok((response.into_parts().0, Content::Own(Bytes::new()), None))
-}
-
-/// Where the client connected to; by a Unix socket it is the usual port of its scheme.
-fn port(context: &Context) -> u16 {
-    match (&context.listener().address, context.client().scheme()) {
-        (EndpointAddress::Tcp(address), _) => address.port(),
-        (EndpointAddress::Unix(_), "https") => 443,
-        (EndpointAddress::Unix(_), _) => 80,
-    }
-}
-
-fn answered(response: Response<()>, finish: &mut Finish) -> Answer {
-    finish.replied(response.status(), DIRECT);
-    (response.into_parts().0, Content::Own(Bytes::new()), None)
 }
 
 /// The body as the primary pulls it, and through it the copies.

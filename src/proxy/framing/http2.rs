@@ -3,8 +3,14 @@
 //!
 //! Follows frames by their heads alone; payloads are passed over, but for those of trailers. These are
 //! read as far as HPACK's representations go (RFC 7541, 6): a field whose name is said by the static table
-//! or by its text is seen. A name that stands in the connection's dynamic table is not: that would take
-//! decoding every head of every connection a second time, for a field that goes nowhere.
+//! or by its text is seen.
+//!
+//! A name that stands in the connection's dynamic table is not. What an index means depends on every entry
+//! before it: to know, every literal of every head would have to be followed as the encoder wrote it, with
+//! evictions by its decoded size (RFC 7541, 4.1), which takes Huffman's decoding, and with changes of the
+//! table's size. That is HPACK a second time for each request, and a table that once went out of step with
+//! h2's would refuse good trailers. It would spare nobody anything: h2 drops the field, so that neither a
+//! backend nor a mirror gets it, and the request is forwarded as if it had not been there.
 
 use crate::limits;
 
