@@ -43,13 +43,13 @@ metadata: { name: ruled, namespace: shop }
 spec:
   targetRef: { kind: HTTPRoute, name: policy }
   backend: ruled
-  timeout: 1s
+  timeout: 2s
   sampleBy: { type: Header, name: x-user }
   host: ruled.example
   methods: [GET, POST]
   strip: credentials
   headers: { set: { x-set: by policy }, add: { x-add: by policy }, remove: [x-remove] }
-  budget: { inFlight: 2, lagBytes: 65536 }
+  budget: { inFlight: 2, lagBytes: 16777216 }
 ---
 YAML
     local name
@@ -129,6 +129,8 @@ reached() { [[ $(taken "$1") -ge $2 ]]; }
 policies_have_their_effect() {
     python3 .ci/policies.py "$front" "http://127.0.0.1:$admin/metrics" "$pod_port" \
         "${address[witness]}" "${address[ruled]}" "${address[plain]}"
+    # How long it was that they took, in the words of the log.
+    grep -q 'mirror="shop/ruled:80".*no response within 2s' "$gate_log"
 }
 
 the_file_says_everything_but_routes() {
