@@ -8,42 +8,36 @@ mod descriptors;
 mod feed;
 mod handle;
 mod listeners;
+mod origin;
 mod reload;
+mod sources;
 mod traces;
 mod view;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout_at;
 
-use self::base::Base;
-use self::feed::{Feed, ResourceFeed};
+use self::feed::Feed;
 pub use self::handle::{Handle, start};
 use self::listeners::Listeners;
+pub use self::origin::{Origin, ResourceOptions};
 use self::reload::Reloader;
 use crate::admin::readiness::Readiness;
 use crate::admin::{Admin, AdminState};
-use crate::config::{self, Configuration};
+use crate::config::Configuration;
+use crate::discovery::Discovery;
 use crate::discovery::kubernetes::SliceStore;
-use crate::discovery::resolver::ResolverPolicy;
-use crate::discovery::{Discovery, DnsSettings, Settings};
-#[cfg(feature = "kubernetes")]
-use crate::gateway_api::cluster::Cluster;
-use crate::gateway_api::listeners::AddressPool;
-use crate::gateway_api::translate;
 use crate::limits;
 use crate::mirror::supervise::supervise;
 use crate::plan::Plan;
 use crate::proxy::tls::Terminator;
 use crate::proxy::{Gateway, Workers};
-use crate::routing::table::{Builder, RoutingTable};
-use crate::shard::Lane;
+use crate::routing::table::Builder;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{logging, process};
@@ -58,73 +52,6 @@ pub struct Options {
     pub drain_delay: Duration,
     /// What to log.
     pub log: Option<String>,
-}
-
-/// Where the configuration comes from.
-pub enum Origin {
-    /// A file, which is watched.
-    File(PathBuf),
-    /// The command line, or a program.
-    Flags(Box<Configuration>),
-    /// Kubernetes resources from files, which are watched.
-    Manifests {
-        /// A file, or a folder.
-        path: PathBuf,
-        /// How they are served.
-        resources: ResourceOptions,
-    },
-    /// Kubernetes resources from a cluster.
-    #[cfg(feature = "kubernetes")]
-    Kubernetes {
-        /// How the cluster is talked to.
-        cluster: Box<crate::gateway_api::cluster::Options>,
-        /// How they are served.
-        resources: ResourceOptions,
-    },
-}
-
-/// How Kubernetes resources are served.
-#[derive(Clone, Debug, Default)]
-pub struct ResourceOptions {
-    /// A configuration file with everything but routes.
-    pub config: Option<PathBuf>,
-    /// Where the admin API listens, or `off`, without such a file.
-    pub admin: Option<String>,
-    /// What is served.
-    pub settings: translate::Settings,
-    /// Where addresses for Gateways come from.
-    pub pool: Option<AddressPool>,
-}
-
-impl Origin {
-    async fn load(self) -> Result<(Configuration, Feed, Arc<SliceStore>), Unusable> {
-        let slices = Arc::new(SliceStore::default());
-        let feed = match self {
-            Self::File(file) => {
-                return Ok((config::load(&file).map_err(unusable)?, Feed::File(file), slices));
-            }
-            Self::Flags(configuration) => return Ok((*configuration, Feed::Fixed, slices)),
-            Self::Manifests { path, resources } => {
-                let base = Base::new(resources.config, resources.admin.as_deref())?;
-                path.metadata()
-                    .map_err(|error| Unusable(format!("{}: cannot be read: {error}", path.display())))?;
-                ResourceFeed::manifests(path, base, resources.settings, resources.pool, slices.clone())
-            }
-            #[cfg(feature = "kubernetes")]
-            Self::Kubernetes { cluster, resources } => {
-                let base = Base::new(resources.config, resources.admin.as_deref())?;
-                let controller = resources.settings.controller.clone();
-                let cluster =
-                    Cluster::connect(*cluster, controller, slices.clone()).await.map_err(unusable)?;
-                cluster.listed_in_time().await;
-                ResourceFeed::cluster(cluster, base, resources.settings, resources.pool, slices.clone())
-            }
-        };
-        let feed = Arc::new(feed);
-        let first = feed.clone();
-        let configuration = tokio::task::spawn_blocking(move || first.load()).await.map_err(unusable)?;
-        Ok((configuration, Feed::Resources(feed), slices))
-    }
 }
 
 /// Why the process cannot run; each line is for people.
@@ -237,11 +164,11 @@ impl Running {
         let table = builder.build(plan);
         let readiness = Readiness::new();
         let complete = readiness.wait_for("configuration");
-        wait_for_primaries(&table, &readiness);
+        sources::wait_for_primaries(&table, &readiness);
         let mut tasks = JoinSet::new();
-        tasks.spawn(Discovery::new(settings(plan, slices)).run(registry.clone()));
+        tasks.spawn(Discovery::new(sources::settings(plan, slices)).run(registry.clone()));
         tasks.spawn(reap(registry.clone()));
-        first_answers(&table).await;
+        sources::first_answers(&table).await;
 
         let traces = traces::start(plan, workers + 1, &registry, &metrics, &mut tasks);
         let (gateway, threads) =
@@ -323,48 +250,6 @@ async fn flush(gateway: &Gateway) {
     let flushed = tokio::task::spawn_blocking(move || log.flush(Duration::from_secs(1)));
     if !matches!(flushed.await, Ok(true)) {
         tracing::warn!("the end of the access log is lost");
-    }
-}
-
-/// How sources are asked.
-fn settings(plan: &Plan, slices: Arc<SliceStore>) -> Settings {
-    Settings {
-        parse: |text| {
-            config::parse_endpoints(text, std::path::Path::new("")).map_err(|errors| errors.to_string())
-        },
-        dns: DnsSettings {
-            servers: plan.name_servers.servers.clone(),
-            search: plan.name_servers.search.clone(),
-            ..DnsSettings::default()
-        },
-        slices,
-        policy: ResolverPolicy::default(),
-    }
-}
-
-/// Registers every primary's backend with `readiness`; a mirror never holds it back.
-fn wait_for_primaries(table: &RoutingTable, readiness: &Readiness) {
-    table.for_each_backend(|backend, lane| {
-        if lane == Lane::Primary {
-            readiness.wait_for_backend(backend.name(), backend.answered());
-        }
-    });
-}
-
-/// Gives the sources of `table` a moment to answer before the first request is accepted, or the table is
-/// used: [`limits::FIRST_ANSWERS`] of the lane. Without it the first copies had nowhere to go.
-async fn first_answers(table: &RoutingTable) {
-    let mut sources = Vec::new();
-    table.for_each_backend(|backend, lane| sources.push((backend.answered(), lane)));
-    let begun = tokio::time::Instant::now();
-    let mut late = 0;
-    for (mut answered, lane) in sources {
-        let heard = answered.wait_for(|answered| *answered);
-        // An error of the source's means that nobody refers to it any more.
-        late += usize::from(timeout_at(begun + limits::FIRST_ANSWERS[lane.index()], heard).await.is_err());
-    }
-    if late > 0 {
-        tracing::warn!(late, "sources of endpoints have not answered yet");
     }
 }
 

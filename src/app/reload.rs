@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::feed::{Changes, Feed};
 use super::listeners::{Bound, Listeners};
-use super::{Unusable, first_answers};
+use super::{Unusable, sources};
 use crate::admin::readiness::Pending;
 use crate::config::{self, Configuration};
 use crate::limits;
@@ -168,7 +168,7 @@ impl Reloader {
     async fn apply(&self, next: Configuration) -> Result<Configuration, Unusable> {
         let bound = self.bind(&next)?;
         let table = self.builder.build(&next.plan);
-        first_answers(&table).await;
+        sources::first_answers(&table).await;
         self.gateway.swap(table);
         self.listeners.open(&self.gateway, bound, &next.plan.listeners);
         let current = &self.state().current.plan;
