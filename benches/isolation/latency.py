@@ -45,8 +45,9 @@ def plan(name, options):
 
 
 def of_fault(proxy, folder, primary, fault, rate, rounds, seconds):
-    # A mirror written in Python could not take the copies, and its processor time is the proxy's.
-    mirror = Served(folder) if fault in ("healthy", "flapping") else Upstream(fault)
+    # A mirror written in Python could not take the copies. In earnest it has a machine of its own: here
+    # it gives way to everybody, so that what is measured is what the proxy does for it.
+    mirror = Served(folder, nice=19) if fault in ("healthy", "flapping") else Upstream(fault)
     running = []
     try:
         for port in (None, mirror.port):
