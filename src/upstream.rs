@@ -54,7 +54,7 @@ use self::tls::{Connector, TlsError};
 use crate::limits;
 use crate::plan::{HashKey, Protocol, Transport};
 use crate::shard::{Lane, WorkerId};
-use crate::telemetry::metrics::BackendMetrics;
+use crate::telemetry::metrics::{BackendMetrics, Connect};
 use crate::worker::Worker;
 
 /// What tells one kind of exchange from another.
@@ -97,8 +97,13 @@ pub(crate) struct Connects {
 }
 
 impl Connects {
-    fn connected(&self, worker: WorkerId, lane: Lane, established: bool) {
-        self.metrics.connected(worker, lane, established);
+    fn connected<T>(&self, worker: WorkerId, lane: Lane, ended: &Result<T, ExchangeError>) {
+        let how = match ended {
+            Ok(_) => Connect::Established,
+            Err(ExchangeError::Connect(ConnectError::Removed)) => Connect::Removed,
+            Err(_) => Connect::Failed,
+        };
+        self.metrics.connected(worker, lane, how);
         self.pace.connected(worker, lane, Instant::now());
     }
 }

@@ -13,7 +13,7 @@ mod route;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use self::backend::BackendMetrics;
+pub use self::backend::{BackendMetrics, Connect};
 pub use self::mirror::MirrorMetrics;
 pub use self::route::RouteMetrics;
 pub use super::gateway::{GatewayMetrics, Refusal, Reload};

@@ -164,7 +164,7 @@ async fn dial(
 ) -> Result<(Stream, bool), ExchangeError> {
     let dialled = dialled(lease.endpoint(), speech, wanted, policy).await;
     if let Some(counts) = &speech.counts {
-        counts.connected(lease.worker().id(), policy.lane, dialled.is_ok());
+        counts.connected(lease.worker().id(), policy.lane, &dialled);
     }
     dialled
 }
@@ -179,7 +179,7 @@ pub(super) async fn bytes(
     let connector = speech.connector.as_ref().filter(|_| tls).map(|one| (&**one, Offer::Nothing));
     let opened = opened(lease.endpoint(), speech, connector, Some(client), policy).await;
     if let Some(counts) = &speech.counts {
-        counts.connected(lease.worker().id(), policy.lane, opened.is_ok());
+        counts.connected(lease.worker().id(), policy.lane, &opened);
     }
     opened.map(|(stream, _)| stream)
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Exposition;
 use crate::shard::Lane;
+use crate::telemetry::metrics::Connect;
 use crate::telemetry::page::Page;
 
 impl Exposition {
@@ -36,10 +37,11 @@ impl Exposition {
         )?;
         page.counter("mirrorgate_upstream_connects", "Attempts to connect to an endpoint", |family| {
             for (name, backend, lane) in lanes() {
-                let (established, failed) = backend.connects_total(lane);
-                for (result, count) in [("established", established), ("failed", failed)] {
+                for how in Connect::ALL {
+                    let count = backend.connects_total(lane, how);
                     if count > 0 {
-                        let labels = [("backend", &**name), ("lane", lane.as_str()), ("result", result)];
+                        let labels =
+                            [("backend", &**name), ("lane", lane.as_str()), ("result", how.as_str())];
                         family.count(&labels, count)?;
                     }
                 }

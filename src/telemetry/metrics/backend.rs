@@ -33,8 +33,32 @@ struct BackendShard {
     retried: AtomicU64,
     retry_denied: AtomicU64,
     sent_to_removed: AtomicU64,
-    connected: AtomicU64,
-    connect_failed: AtomicU64,
+    connects: [AtomicU64; Connect::ALL.len()],
+}
+
+/// How an attempt to connect to an endpoint ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connect {
+    /// With a connection.
+    Established,
+    /// It failed.
+    Failed,
+    /// The endpoint was removed meanwhile: nobody's failure.
+    Removed,
+}
+
+impl Connect {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Established, Self::Failed, Self::Removed];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Established => "established",
+            Self::Failed => "failed",
+            Self::Removed => "removed",
+        }
+    }
 }
 
 impl BackendMetrics {
@@ -73,11 +97,9 @@ impl BackendMetrics {
         self.lane(lane).shards.of(worker).sent_to_removed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An attempt to connect to an endpoint ended, well or not.
-    pub fn connected(&self, worker: WorkerId, lane: Lane, established: bool) {
-        let shard = self.lane(lane).shards.of(worker);
-        let count = if established { &shard.connected } else { &shard.connect_failed };
-        count.fetch_add(1, Ordering::Relaxed);
+    /// An attempt to connect to an endpoint ended.
+    pub fn connected(&self, worker: WorkerId, lane: Lane, how: Connect) {
+        self.lane(lane).shards.of(worker).connects[how as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A new set is in use, `delay` after its source learned of it.
@@ -139,11 +161,9 @@ impl BackendMetrics {
         sum(self.lane(lane).shards.iter().map(|shard| &shard.sent_to_removed))
     }
 
-    /// Connections of `lane` that were established, and attempts that failed.
-    pub fn connects_total(&self, lane: Lane) -> (u64, u64) {
-        let shards = &self.lane(lane).shards;
-        let established = sum(shards.iter().map(|shard| &shard.connected));
-        (established, sum(shards.iter().map(|shard| &shard.connect_failed)))
+    /// Attempts of `lane` to connect that ended so.
+    pub fn connects_total(&self, lane: Lane, how: Connect) -> u64 {
+        sum(self.lane(lane).shards.iter().map(|shard| &shard.connects[how as usize]))
     }
 
     pub(in crate::telemetry) fn propagation(&self) -> Distribution {

@@ -41,8 +41,9 @@ fn names_and_labels_are_those_of_the_interface() {
     }
     backend.answered(WorkerId(0), Lane::Mirror, None);
     backend.retried(WorkerId(0), Lane::Primary);
-    backend.connected(WorkerId(1), Lane::Primary, true);
-    backend.connected(WorkerId(1), Lane::Primary, false);
+    backend.connected(WorkerId(1), Lane::Primary, Connect::Established);
+    backend.connected(WorkerId(1), Lane::Primary, Connect::Failed);
+    backend.connected(WorkerId(0), Lane::Primary, Connect::Removed);
     backend.published(3, 5, Duration::from_millis(1));
     mirror.ended(WorkerId(0), Outcome::SkippedBreaker);
     mirror.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -68,6 +69,7 @@ fn names_and_labels_are_those_of_the_interface() {
         r#"mirrorgate_upstream_retries_total{backend="app",lane="primary"} 1"#,
         r#"mirrorgate_upstream_connects_total{backend="app",lane="primary",result="established"} 1"#,
         r#"mirrorgate_upstream_connects_total{backend="app",lane="primary",result="failed"} 1"#,
+        r#"mirrorgate_upstream_connects_total{backend="app",lane="primary",result="removed"} 1"#,
         r#"mirrorgate_requests_to_removed_endpoints_total{backend="app",lane="primary"} 0"#,
         r#"mirrorgate_requests_to_removed_endpoints_total{backend="app",lane="mirror"} 0"#,
         r#"mirrorgate_backend_endpoints{backend="app"} 5"#,
