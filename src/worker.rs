@@ -1,7 +1,9 @@
 //! A data-plane thread's own: its number, its random numbers, its memory, its tasks, its sense of time.
 //!
-//! Shares nothing with other workers but immutable tables. Everything that the data plane spawns
-//! goes through [`Worker::spawn`], so that a work-stealing mode would be one constructor away.
+//! Shares nothing with other workers but immutable tables. Everything that the data plane spawns goes
+//! through [`Worker::spawn`], and what is a worker's own is atomic or locked all the same, so that a
+//! work-stealing runtime below a single worker is one constructor away (it was tried: it costs a quarter
+//! more CPU a request, docs/performance.md).
 
 pub mod alarms;
 pub mod places;
