@@ -188,6 +188,11 @@ impl ResourceFeed {
         }
     }
 
+    /// What is wrong with the file beside the resources.
+    pub(super) fn base_problem(&self) -> Option<String> {
+        self.base.problem()
+    }
+
     /// What cannot be read at present, a line each.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems: Vec<_> = match &self.origin {

@@ -142,13 +142,11 @@ impl Reloader {
         self.state().settled = text.filter(|_| is_broken || result.is_ok());
         let metrics = &self.gateway.metrics().gateway;
         match result {
-            Ok(None) => self.state().last_error = None,
+            Ok(None) => self.tell_problem_beside(),
             Ok(Some(next)) => {
                 tracing::info!("configuration reloaded: {}", super::summary(&next.plan));
-                {
-                    let mut state = self.state();
-                    (state.current, state.last_error) = (next, None);
-                }
+                self.state().current = next;
+                self.tell_problem_beside();
                 // Counted once it can be seen: whoever waits for the count asks for it next.
                 metrics.reloaded(Reload::Succeeded, SystemTime::now());
             }
@@ -162,6 +160,20 @@ impl Reloader {
                 }
             }
         }
+    }
+
+    /// What was loaded is in use; a broken file beside resources is a failed reload all the same. The
+    /// feed has logged it.
+    fn tell_problem_beside(&self) {
+        let problem = match &self.feed {
+            Feed::Resources(feed) => feed.base_problem(),
+            Feed::Fixed | Feed::File(_) => None,
+        };
+        let mut state = self.state();
+        if problem.is_some() && state.last_error != problem {
+            self.gateway.metrics().gateway.reloaded(Reload::Failed, SystemTime::now());
+        }
+        state.last_error = problem;
     }
 
     /// Everything that can fail comes before anything changes.

@@ -232,6 +232,7 @@ async fn the_file_beside_resources_is_reloaded_when_it_changes() {
     }
     assert_eq!(broken, 200);
     assert!(bound(11)());
+    gateway.counts("mirrorgate_config_reloads_total", &["result=\"failure\""], 1.0).await;
 
     limit("body: 10B");
     eventually("the mended file is read", bound(10)).await;
