@@ -24,7 +24,7 @@ pub(super) fn child(headers: &HeaderMap, span: u64) -> Option<[HeaderValue; 2]> 
     let mut original = [0; 16];
     if let (Some(digits), Some(place)) = (known.get(SPAN), text.get_mut(SPAN)) {
         original.copy_from_slice(digits);
-        hexadecimal(span, place);
+        place.copy_from_slice(&hexadecimal(span));
     }
     // The version that this was written by.
     if let Some(version) = text.get_mut(..2) {

@@ -175,8 +175,7 @@ where
     copies.extend(mirror::begin(&choice.mirrors, &subject, context.worker()));
     route.metrics.forwarded(context.worker().id());
     let source = ClientBody::new(incoming, finish.received(), most);
-    let expected = parts.headers.contains_key(EXPECT);
-    let body = body(context, source, (length, expected), &copies);
+    let body = body(context, source, (length, &parts), &copies);
     let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
     let (retries, body) = Retries::new(route.retries.as_ref(), body);
     let client = Some(context.addresses());
@@ -290,7 +289,7 @@ fn target_of(parts: &request::Parts) -> PathAndQuery {
 fn body<B>(
     context: &Context,
     source: ClientBody<B>,
-    (length, expected): (Length, bool),
+    (length, parts): (Length, &request::Parts),
     copies: &[Copy],
 ) -> RequestBody
 where
@@ -300,7 +299,7 @@ where
         return None;
     }
     let readers: Vec<_> = copies.iter().filter_map(|copy| copy.reader().cloned()).collect();
-    let worker = context.worker().clone();
+    let (worker, expected) = (context.worker().clone(), parts.headers.contains_key(EXPECT));
     Some(match readers.is_empty() {
         true => Box::pin(Drained::new(source, worker, expected)),
         false => Box::pin(Drained::new(Tee::new(source, readers), worker, expected)),

@@ -38,6 +38,8 @@ pub struct Exchange {
     method: Method,
     upload: Upload,
     read: BytesMut,
+    /// Whether the last read filled the room that it had.
+    filled: bool,
     decoder: Decoder,
     keep_alive: bool,
     fields: bool,
@@ -67,6 +69,7 @@ impl Exchange {
             method: head.parts.method.clone(),
             upload: Upload::new(head, host, body),
             read: BytesMut::new(),
+            filled: false,
             decoder: Decoder::new(Length::None),
             keep_alive: false,
             fields: true,
@@ -263,13 +266,28 @@ impl Exchange {
         self.keep_alive = false;
     }
 
+    /// Into room that is shared with others ([`Worker::room`]), unless there is more to come than that.
+    ///
+    /// [`Worker::room`]: crate::worker::Worker::room
     fn poll_read(&mut self, context: &mut Context<'_>, size: usize) -> Poll<std::io::Result<usize>> {
-        let Some((_, stream)) = &mut self.connection else { return Poll::Ready(Ok(0)) };
-        if self.read.capacity() - self.read.len() < size.min(limits::READ_FIRST / 2) {
-            self.read.reserve(size);
+        let Some((lease, stream)) = &mut self.connection else { return Poll::Ready(Ok(0)) };
+        // Never waits: whoever finds it in use makes room of its own.
+        if self.read.capacity() == 0
+            && !self.filled
+            && let Ok(mut room) = lease.worker().room().try_lock()
+        {
+            let read = poll_into(stream, &mut room, context, size.min(limits::READ_FIRST));
+            if !room.is_empty() {
+                self.filled = room.len() == room.capacity();
+                self.read = room.split();
+            }
+            return read;
         }
-        let read = pin!(stream.read_buf(&mut self.read));
-        read.poll(context)
+        let read = poll_into(stream, &mut self.read, context, size);
+        if read.is_ready() {
+            self.filled = self.read.len() == self.read.capacity();
+        }
+        read
     }
 
     /// Reads on, unless the endpoint was removed and has had its time.
@@ -323,6 +341,18 @@ impl Exchange {
             }
         });
     }
+}
+
+fn poll_into(
+    stream: &mut Stream,
+    room: &mut BytesMut,
+    context: &mut Context<'_>,
+    size: usize,
+) -> Poll<std::io::Result<usize>> {
+    if room.capacity() - room.len() < size.min(limits::READ_FIRST / 2) {
+        room.reserve(size);
+    }
+    pin!(stream.read_buf(room)).poll(context)
 }
 
 /// A request that goes on after its response.

@@ -22,6 +22,7 @@ use crate::plan::{BackendPolicy, BackendSpec, EjectionPlan, FailureSet, RetryPla
 use crate::shard::WorkerId;
 use crate::telemetry::metrics::Metrics;
 
+mod reads;
 mod stalls;
 
 /// An endpoint that answers every request with the same status, or closes instead.

@@ -64,23 +64,40 @@ fn parse(authority: &[u8]) -> Option<(&[u8], Option<u16>)> {
             text(authority.get(1..end)?).parse::<Ipv6Addr>().ok()?;
             end + 1
         }
-        _ => authority
-            .iter()
-            .position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')))
-            .unwrap_or(authority.len()),
+        _ => name_end(authority)?,
     };
     let (host, rest) = authority.split_at_checked(end)?;
     let port = match rest.split_first() {
         None => None,
-        Some((b':', digits)) if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => {
-            Some(text(digits).parse().ok()?)
-        }
+        Some((b':', digits)) if (1..=5).contains(&digits.len()) => Some(number(digits)?),
         Some(_) => return None,
     };
     let host = host.strip_suffix(b".").unwrap_or(host);
-    // An empty label is in no name, and `..` is in many a path that a backend makes of a host.
-    let whole = host.split(|&byte| byte == b'.').all(|label| !label.is_empty());
-    (whole && host.len() <= HOST_BYTES).then_some((host, port))
+    (host.len() <= HOST_BYTES).then_some((host, port))
+}
+
+/// Where the name or address ends that `authority` begins with. `None` when there is none, or a label of
+/// it is empty: that is in no name, and `..` is in many a path that a backend makes of a host.
+fn name_end(authority: &[u8]) -> Option<usize> {
+    let (mut end, mut label) = (0, 0);
+    for byte in authority {
+        match byte {
+            b'.' if label == 0 => return None,
+            b'.' => label = 0,
+            b'-' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => label += 1,
+            _ => break,
+        }
+        end += 1;
+    }
+    (end > 0).then_some(end)
+}
+
+/// `None` when not all are digits, or the number is too large.
+fn number(digits: &[u8]) -> Option<u16> {
+    let number = digits
+        .iter()
+        .try_fold(0_u32, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0')));
+    number.and_then(|number| u16::try_from(number).ok())
 }
 
 /// What [`parse`] lets through is ASCII, so nothing gets lost.

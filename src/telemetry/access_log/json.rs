@@ -52,38 +52,56 @@ impl<'a> Object<'a> {
 
     pub(super) fn number(&mut self, name: &'static str, value: u64) {
         self.name(name);
-        decimal(self.0, value, 1);
+        decimal(self.0, value);
     }
 
     /// Milliseconds, as Envoy has them, with three decimals: a fast mirror is not `0`.
     pub(super) fn milliseconds(&mut self, name: &'static str, value: Duration) {
         self.name(name);
         let microseconds = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        decimal(self.0, microseconds / 1000, 1);
-        self.0.push(b'.');
-        decimal(self.0, microseconds % 1000, 3);
+        decimal(self.0, microseconds / 1000);
+        let rest = microseconds % 1000;
+        self.0.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
     }
 
     /// RFC 3339 in UTC with milliseconds.
     pub(super) fn time(&mut self, name: &'static str, value: SystemTime) {
         self.name(name);
         let since = value.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+        let (days, second, millisecond) =
+            (since.as_secs() / 86_400, since.as_secs() % 86_400, u64::from(since.subsec_millis()));
         let (year, month, day) = civil(days);
-        let parts = [
-            (b'"', year, 4),
-            (b'-', month, 2),
-            (b'-', day, 2),
-            (b'T', second / 3600, 2),
-            (b':', second / 60 % 60, 2),
-            (b':', second % 60, 2),
-            (b'.', u64::from(since.subsec_millis()), 3),
+        let (hour, minute) = (second / 3600, second / 60);
+        // One piece of known length, without a loop: a third of what seven numbers cost.
+        let text = [
+            b'"',
+            digit(year / 1000),
+            digit(year / 100),
+            digit(year / 10),
+            digit(year),
+            b'-',
+            digit(month / 10),
+            digit(month),
+            b'-',
+            digit(day / 10),
+            digit(day),
+            b'T',
+            digit(hour / 10),
+            digit(hour),
+            b':',
+            digit(minute % 60 / 10),
+            digit(minute % 60),
+            b':',
+            digit(second % 60 / 10),
+            digit(second % 60),
+            b'.',
+            digit(millisecond / 100),
+            digit(millisecond / 10),
+            digit(millisecond),
+            b'Z',
+            b'"',
         ];
-        for (before, value, digits) in parts {
-            self.0.push(before);
-            decimal(self.0, value, digits);
-        }
-        self.0.extend_from_slice(b"Z\"");
+        self.0.extend_from_slice(&text);
     }
 
     pub(super) fn address(&mut self, name: &'static str, value: SocketAddr) {
@@ -110,13 +128,13 @@ impl<'a> Object<'a> {
             // Three of these are in every record: `Display` would be a quarter of its cost.
             SocketAddr::V4(address) => {
                 let [first, rest @ ..] = address.ip().octets();
-                decimal(self.0, u64::from(first), 1);
+                decimal(self.0, u64::from(first));
                 for octet in rest {
                     self.0.push(b'.');
-                    decimal(self.0, u64::from(octet), 1);
+                    decimal(self.0, u64::from(octet));
                 }
                 self.0.push(b':');
-                decimal(self.0, u64::from(address.port()), 1);
+                decimal(self.0, u64::from(address.port()));
             }
             // Writing to a vector cannot fail.
             SocketAddr::V6(address) => drop(write!(self.0, "{address}")),
@@ -169,22 +187,26 @@ fn shortened(value: &[u8]) -> &[u8] {
     }
 }
 
-/// `value` with at least `digits` digits.
-fn decimal(out: &mut Vec<u8>, mut value: u64, digits: usize) {
-    if value < 10 && digits == 1 {
-        return out.push(b'0' + value as u8);
+/// The last digit of `value`.
+fn digit(value: u64) -> u8 {
+    b'0' + (value % 10) as u8
+}
+
+fn decimal(out: &mut Vec<u8>, mut value: u64) {
+    if value < 10 {
+        return out.push(digit(value));
     }
-    let mut text = [b'0'; 20];
-    let mut length = 0;
+    let mut text = [0; 20];
+    let mut start = text.len();
     for place in text.iter_mut().rev() {
-        if value == 0 && length >= digits {
+        *place = digit(value);
+        value /= 10;
+        start -= 1;
+        if value == 0 {
             break;
         }
-        *place = b'0' + (value % 10) as u8;
-        value /= 10;
-        length += 1;
     }
-    out.extend_from_slice(text.get(text.len() - length..).unwrap_or(&[]));
+    out.extend_from_slice(text.get(start..).unwrap_or(&[]));
 }
 
 /// Year, month and day of a day counted from 1970-01-01, by eras of 400 years that begin in March,
@@ -250,6 +272,8 @@ mod tests {
                 object.milliseconds(name!("short"), Duration::from_micros(42));
                 object.milliseconds(name!("long"), Duration::from_micros(1_234_567));
                 object.address(name!("v4"), "10.0.255.1:80".parse().unwrap());
+                object.address(name!("longest"), "255.255.255.255:65535".parse().unwrap());
+                object.address(name!("shortest"), "0.0.0.0:0".parse().unwrap());
                 object.address(name!("v6"), "[::1]:8080".parse().unwrap());
                 object.endpoint(name!("none"), None);
                 object.endpoint(
@@ -259,7 +283,7 @@ mod tests {
             }),
             concat!(
                 r#"{"zero":0,"max":18446744073709551615,"short":0.042,"long":1234.567,"#,
-                r#""v4":"10.0.255.1:80","v6":"[::1]:8080","none":null,"unix":"unix:/a\"b"}"#
+                r#""v4":"10.0.255.1:80","longest":"255.255.255.255:65535","shortest":"0.0.0.0:0","v6":"[::1]:8080","none":null,"unix":"unix:/a\"b"}"#
             )
         );
     }

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use crate::limits;
@@ -68,8 +68,9 @@ pub enum NotHttp {
 }
 
 /// Appends the head of a request. Framing fields come from its length alone, whatever its parts have,
-/// so that what is said of the body is what is written. `host` takes the place of the client's.
-pub fn write_request(out: &mut BytesMut, head: &Head<'_>, host: Option<&HeaderValue>) {
+/// so that what is said of the body is what is written. `host` takes the place of the client's. True when
+/// it expects to be told to go on before its body is sent.
+pub fn write_request(out: &mut BytesMut, head: &Head<'_>, host: Option<&HeaderValue>) -> bool {
     let parts = head.parts;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     out.reserve(target.len() + 128 + parts.headers.len() * 48);
@@ -79,14 +80,17 @@ pub fn write_request(out: &mut BytesMut, head: &Head<'_>, host: Option<&HeaderVa
         Some(host) => put(out, &[b"host: ", host.as_bytes(), b"\r\n"]),
         None => out.extend_from_slice(b"host: \r\n"),
     }
+    let (mut expects, mut has_te) = (false, false);
     for (name, value) in &parts.headers {
         let framing = *name == HOST || *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING;
+        has_te |= *name == TE;
         if !framing && !head.without.contains(&name) {
-            put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+            expects |= *name == EXPECT;
+            put_field(out, name, value);
         }
     }
     for (name, value) in head.extra {
-        put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        put_field(out, name, value);
     }
     match head.length {
         Length::Exact(bytes) => put(out, &[b"content-length: ", decimal(bytes, &mut [0; 20]), b"\r\n"]),
@@ -94,7 +98,7 @@ pub fn write_request(out: &mut BytesMut, head: &Head<'_>, host: Option<&HeaderVa
         Length::None | Length::UntilClose => {}
     }
     // RFC 9110, 10.1.4: TE is of one hop, and the next one must not take it for another's.
-    match (head.upgrade, parts.headers.contains_key(TE)) {
+    match (head.upgrade, has_te) {
         (Some(protocol), false) => {
             put(out, &[b"connection: upgrade\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]);
         }
@@ -105,6 +109,7 @@ pub fn write_request(out: &mut BytesMut, head: &Head<'_>, host: Option<&HeaderVa
         (None, false) => {}
     }
     out.extend_from_slice(b"\r\n");
+    expects
 }
 
 /// Fields that a response's map has room for: hyper uses it again for the connection's next request,
@@ -241,7 +246,7 @@ fn decimal_number(text: &[u8]) -> Option<u64> {
 /// Appends trailer fields and the empty line that ends them.
 pub fn write_trailers(out: &mut BytesMut, trailers: &HeaderMap) {
     for (name, value) in trailers {
-        put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        put_field(out, name, value);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -264,6 +269,15 @@ pub fn read_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, NotHttp>
         Ok(httparse::Status::Partial) => Err(NotHttp::TooLarge),
         Err(_) => Err(NotHttp::Trailers),
     }
+}
+
+/// What is between name and value and behind them is of known length here, so that it is no call.
+#[inline]
+fn put_field(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 fn put(out: &mut BytesMut, pieces: &[&[u8]]) {

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use http::header::EXPECT;
 use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 use tokio::io::AsyncWrite;
@@ -64,9 +63,8 @@ impl Upload {
     /// The request of `head` and `body`.
     pub fn new(head: &Head<'_>, host: Option<&HeaderValue>, body: RequestBody) -> Self {
         let mut buffer = BytesMut::new();
-        write_request(&mut buffer, head, host);
+        let expects = write_request(&mut buffer, head, host);
         let length = head.length;
-        let expects = !head.without.contains(&&EXPECT) && head.parts.headers.contains_key(EXPECT);
         let mut upload = Self {
             buffer,
             chunk: None,
