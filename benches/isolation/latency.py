@@ -2,7 +2,12 @@
 
 Load and primary are the C programs of `../compare`, so that neither is what is measured; a latency
 counts from when its request was due. Without a C compiler there are no such figures, and it is said.
+
+The proxy has one core, and load, primary and mirror have another, as in `../compare`: sharing them, a
+mirror's own work would be measured as the proxy's (a healthy mirror then costs the primary a quarter of
+its median latency on two cores, whatever the proxy does).
 """
+import contextlib
 import json
 import os
 import shutil
@@ -25,6 +30,8 @@ def of_proxy(proxy, folder, options):
         if not os.path.exists(program):
             subprocess.run(["cc", "-O2", "-o", program, os.path.join(COMPARE, f"{name}.c")], check=True)
     rounds, seconds, faults = plan(proxy.name, options)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, others(cores))
     primary = Served(folder)
     try:
         rate = SHARE * saturation(proxy, folder, primary.port)
@@ -32,7 +39,25 @@ def of_proxy(proxy, folder, options):
         for fault in faults:
             yield from of_fault(proxy, folder, primary.port, fault, rate, rounds, seconds)
     finally:
+        os.sched_setaffinity(0, cores)
         primary.stop()
+
+
+@contextlib.contextmanager
+def on_the_proxys_core():
+    """What is started here is not on the core of what is started elsewhere."""
+    here = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, here)
+
+
+def others(cores):
+    """All but the proxy's, where there is another."""
+    return sorted(cores)[1:] or cores
 
 
 def plan(name, options):
@@ -51,7 +76,8 @@ def of_fault(proxy, folder, primary, fault, rate, rounds, seconds):
     running = []
     try:
         for port in (None, mirror.port):
-            running.append(proxy(folder, primary, port, fault))
+            with on_the_proxys_core():
+                running.append(proxy(folder, primary, port, fault))
         for process in running:
             load(folder, process.port, rate, 0.5)
         results = ([], [])
@@ -76,7 +102,8 @@ def of_fault(proxy, folder, primary, fault, rate, rounds, seconds):
 
 def saturation(proxy, folder, primary):
     """Requests a second that it answers with mirrors off to as many clients as ask all the time."""
-    alone = proxy(folder, primary, None, "healthy")
+    with on_the_proxys_core():
+        alone = proxy(folder, primary, None, "healthy")
     try:
         load(folder, alone.port, 1000, 0.5)
         # More than anybody answers: it ends two seconds after the last was due.
