@@ -159,9 +159,12 @@ async fn transact(
         answer.status = Some(exchanged.response.status());
         answer.endpoint = Some(exchanged.endpoint);
     }
-    let whole = throw_away(exchanged.response.into_body(), reader).await;
+    let thrown = throw_away(exchanged.response.into_body(), reader).await;
+    if thrown == Thrown::TooLong {
+        mirror.backend.pace().overran(worker.id(), Lane::Mirror, Instant::now());
+    }
     if let Ok(mut answer) = answer.lock() {
-        answer.whole = whole;
+        answer.whole = thrown == Thrown::Whole;
     }
     if let Some(reader) = reader {
         poll_fn(|context| reader.poll_ended(context)).await;
@@ -169,17 +172,28 @@ async fn transact(
     Ok(())
 }
 
+/// What became of an answer that nobody reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thrown {
+    /// It came to its end.
+    Whole,
+    /// It was longer than what is read; its connection is closed.
+    TooLong,
+    /// The mirror broke it off.
+    Broken,
+}
+
 /// Reads an answer to its end so that the connection can be used again, or closes it when that takes
-/// too many bytes. True when it came to its end.
+/// too many bytes.
 ///
 /// While the request is on its way the answer may be longer by what the mirror took of it: one that
 /// echoes would otherwise be cut off in the middle of a request that it was said to have. What is
 /// longer than that stays in the socket, where it costs nothing, until the request is written.
-pub(crate) async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) -> bool {
+pub(crate) async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) -> Thrown {
     let most = limits::MIRROR_RESPONSE_BYTES;
     let (mut before, mut after) = (0_u64, 0_u64);
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let Ok(frame) = frame else { return false };
+        let Ok(frame) = frame else { return Thrown::Broken };
         let size = frame.data_ref().map_or(0, Buf::remaining) as u64;
         let fits = match reader.filter(|reader| reader.ended().is_none()) {
             Some(reader) => {
@@ -193,7 +207,7 @@ pub(crate) async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) 
         };
         if !fits {
             poll_fn(|context| body.poll_written(context)).await;
-            return false;
+            return Thrown::TooLong;
         }
         // An answer that is always there would be read in one go while requests wait for the worker.
         // Most end with their first piece, and a turn more would be a fifth of what a copy costs.
@@ -201,7 +215,7 @@ pub(crate) async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) 
             tokio::task::yield_now().await;
         }
     }
-    true
+    Thrown::Whole
 }
 
 /// For one endpoint: so that all that are tried fail before the copy's own time is over, and what

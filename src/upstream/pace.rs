@@ -26,10 +26,19 @@ impl Pace {
 
     /// A connection was made, or could not be.
     pub(crate) fn connected(&self, worker: WorkerId, lane: Lane, now: Instant) {
+        self.pay(worker, lane, 1, now);
+    }
+
+    /// What came on a connection had no end, and it was closed: reading so much cost as much as several.
+    pub(crate) fn overran(&self, worker: WorkerId, lane: Lane, now: Instant) {
+        self.pay(worker, lane, limits::OVERRUN_CONNECTS, now);
+    }
+
+    fn pay(&self, worker: WorkerId, lane: Lane, connections: u64, now: Instant) {
         let saved = self.at(now) - BURST;
         let paid = self.paid[lane.index()].of(worker);
         // Only this worker writes it.
-        let until = paid.load(Ordering::Relaxed).max(saved) + limits::CONNECT_INTERVAL;
+        let until = paid.load(Ordering::Relaxed).max(saved) + connections * limits::CONNECT_INTERVAL;
         paid.store(until, Ordering::Relaxed);
     }
 
@@ -71,5 +80,18 @@ mod tests {
         assert!(!pace.is_ahead(worker, Lane::Primary, start), "the lanes are apart");
         let later = start + Duration::from_secs(11);
         assert!(!pace.is_ahead(worker, Lane::Mirror, later), "a pause makes up for it");
+    }
+
+    #[test]
+    fn what_has_no_end_counts_as_several() {
+        let pace = Pace::new(1);
+        let (worker, now) = (WorkerId(0), pace.born);
+        let mut made = 0;
+        while !pace.is_ahead(worker, Lane::Mirror, now) {
+            pace.connected(worker, Lane::Mirror, now);
+            pace.overran(worker, Lane::Mirror, now);
+            made += 1;
+        }
+        assert_eq!(made, limits::CONNECTS_BURST / (1 + limits::OVERRUN_CONNECTS) + 1);
     }
 }
