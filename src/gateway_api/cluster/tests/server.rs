@@ -59,6 +59,8 @@ impl Server {
         let accepting = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                // As Go's servers have it: an event is not to wait for the acknowledgement of the last one.
+                let _gone = stream.set_nodelay(true);
                 tokio::spawn(accepting.clone().serve(stream));
             }
         });
