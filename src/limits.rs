@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use crate::shard::Lane;
-
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -371,7 +369,7 @@ pub const ACCOUNTING_READS: u32 = 8;
 pub const REAP: Duration = Duration::from_secs(5);
 /// How long start-up and a reload wait for the first answers of new sources, by lane: a mirror is as
 /// fresh as a primary where its source answers, and where it does not clients wait for it less.
-pub const FIRST_ANSWERS: [Duration; Lane::ALL.len()] = [Duration::from_secs(2), Duration::from_millis(500)];
+pub const FIRST_ANSWERS: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(500)];
 /// Connections to the admin listener.
 pub const ADMIN_CONNECTIONS: usize = 64;
 /// Bytes of a request head to the admin listener.
