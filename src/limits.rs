@@ -404,17 +404,26 @@ pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Dur
 pub const FIRST_LISTS: Duration = Duration::from_secs(10);
 /// How long readiness and statuses wait for kinds that cannot be listed while others can.
 pub const LISTS_PATIENCE: Duration = Duration::from_secs(60);
-/// How long the Lease for writing statuses lasts without being renewed.
+/// How long a Gateway's Lease for writing its status lasts without being renewed.
 pub const LEASE_TIME: Duration = Duration::from_secs(15);
 /// How often it is renewed.
 pub const LEASE_RENEW: Duration = Duration::from_secs(5);
+/// How long a turn of taking or renewing Leases waits for answers. A turn for new ones may stand before that
+/// for the others, and both in time for who held one to stop before it runs out: renewing and twice this
+/// is less than it lasts.
+pub const LEASE_ANSWER: Duration = Duration::from_secs(4);
+/// How long a Lease is kept after its Gateway is not served any more, so that what was said about it can be
+/// taken back. It is not renewed then: with a turn's time it is less than it lasts.
+pub const LEASE_LEFT: Duration = Duration::from_secs(1);
+/// Leases that one process holds or tries to: each costs the API server two requests a turn.
+pub const LEASES: usize = 1024;
 /// How long news about statuses are collected before they are compared and written.
 pub const STATUS_SETTLE: Duration = Duration::from_millis(50);
 /// How often statuses are compared although nothing was heard: what could not be written is tried again.
 pub const STATUS_RESYNC: Duration = Duration::from_secs(10);
 /// Addresses that a Gateway tells: as many as the API takes.
 pub const STATUS_ADDRESSES: usize = 16;
-/// How long a process that ends tries to give the Lease up; after that it runs out by itself.
+/// How long a process that ends tries to give Leases up; after that they run out by themselves.
 pub const LEASE_RELEASE: Duration = Duration::from_secs(2);
-/// Statuses that are written at the same time, so that the API server is not flooded.
+/// Statuses, or Leases, that are written at the same time, so that the API server is not flooded.
 pub const STATUS_WRITES: usize = 8;

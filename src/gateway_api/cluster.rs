@@ -2,8 +2,8 @@
 //!
 //! One task for each kind and namespace (`watch`) swaps complete lists into the `snapshot` and then
 //! follows events; one kind that cannot be read (its CRD is missing, a permission is) costs only itself
-//! (`health`). EndpointSlices go straight to the [`SliceStore`]. Statuses are written by the holder of a
-//! Lease (`lease`, `writer`), and only when they say something new.
+//! (`health`). EndpointSlices go straight to the [`SliceStore`]. What is said about a Gateway is written by
+//! the holder of its Lease (`lease`, `writer`), and only when it says something new.
 
 mod health;
 mod lease;
@@ -23,6 +23,7 @@ use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
 use self::health::{Failure, Health};
+use self::lease::{Held, Leases};
 use self::snapshot::Snapshot;
 use super::resources::{Key, Resources};
 use super::status::Statuses;
@@ -34,7 +35,7 @@ use crate::limits;
 pub struct Options {
     /// Namespaces to watch; empty is all.
     pub namespaces: Vec<String>,
-    /// The only Gateway that is served; the Lease bears its name.
+    /// The only Gateway that is served.
     pub gateway: Option<Key>,
     /// Another client than the environment's.
     pub client: Option<Config>,
@@ -57,7 +58,9 @@ pub struct Cluster {
     statuses: channel::Sender<Option<Arc<Statuses>>>,
     /// One Gateway is named.
     serves_one: bool,
-    /// Whether the Lease is to be given up.
+    /// Gateways about which this process writes.
+    held: channel::Receiver<Held>,
+    /// Whether the Leases are to be given up.
     resigns: channel::Sender<bool>,
     _tasks: JoinSet<()>,
 }
@@ -90,7 +93,6 @@ impl Cluster {
         };
         // A connection that went silent is given up soon after the watch on it would have ended.
         config.read_timeout = Some(limits::WATCH_TIME + Duration::from_secs(10));
-        let namespace = config.default_namespace.clone();
         let client = Client::try_from(config)?;
         let shared = Arc::new(Shared {
             snapshot: Snapshot::default(),
@@ -102,14 +104,13 @@ impl Cluster {
         watch::start(&client, &options.namespaces, &shared, &mut tasks);
         let statuses = channel::Sender::new(None);
         let serves_one = options.gateway.is_some();
-        let lease = lease::Lease::new(client.clone(), namespace, options.gateway.as_ref());
-        let leads = channel::Sender::new(false);
-        let leading = leads.subscribe();
+        let (holds, held) = channel::channel(Held::default());
         let resigns = channel::Sender::new(false);
-        tasks.spawn(lease.keep(leads, resigns.subscribe()));
-        let writer = writer::Writer::new(client, controller, options.gateway, shared.clone());
-        tasks.spawn(writer.run(statuses.subscribe(), leading));
-        Ok(Arc::new(Self { shared, statuses, serves_one, resigns, _tasks: tasks }))
+        let leases = Leases::new(client.clone(), holds);
+        tasks.spawn(leases.keep(statuses.subscribe(), resigns.subscribe()));
+        let writer = writer::Writer::new(client, controller, options.namespaces, shared.clone());
+        tasks.spawn(writer.run(statuses.subscribe(), held.clone()));
+        Ok(Arc::new(Self { shared, statuses, serves_one, held, resigns, _tasks: tasks }))
     }
 
     /// Resolves when every kind was listed, or will not be.
@@ -134,6 +135,7 @@ impl Cluster {
         if resources.classes_refused && resources.classes.is_empty() && !self.serves_one {
             problems.push("no Gateway is served: whose they are is not known without GatewayClasses, unless --gateway names one".to_owned());
         }
+        problems.extend(self.held.borrow().problem.clone());
         problems
     }
 
@@ -159,7 +161,7 @@ impl Cluster {
         });
     }
 
-    /// Leaves the writing of statuses to others, for good. Resolves when the Lease is given up, or when
+    /// Leaves the writing of statuses to others, for good. Resolves when the Leases are given up, or when
     /// that takes too long.
     pub async fn resign(&self) {
         self.resigns.send_replace(true);

@@ -189,6 +189,14 @@ pub fn served(resources: &Resources, settings: &Settings, addresses: &mut Addres
     served
 }
 
+/// The Gateway that the ListenerSet called `set` adds to.
+pub fn gateway_of(set: &Key, object: &ListenerSet) -> Option<Key> {
+    let parent = &object.spec.parent_ref;
+    let namespace = parent.namespace.as_deref().unwrap_or(&set.namespace);
+    let is_gateway = parent.kind.as_deref().unwrap_or("Gateway") == "Gateway";
+    is_gateway.then(|| Key::new(namespace, parent.name.clone()))
+}
+
 fn serve(resources: &Resources, key: &Key, gateway: &Arc<Gateway>) -> ServedGateway {
     let mut listeners: Vec<_> =
         gateway.spec.listeners.iter().map(|raw| convert::of_gateway(raw, key)).collect();
@@ -196,13 +204,7 @@ fn serve(resources: &Resources, key: &Key, gateway: &Arc<Gateway>) -> ServedGate
     let mut sets: Vec<_> = resources
         .listener_sets
         .iter()
-        .filter(|(set, object)| {
-            let parent = &object.spec.parent_ref;
-            let namespace = parent.namespace.as_deref().unwrap_or(&set.namespace);
-            parent.kind.as_deref().unwrap_or("Gateway") == "Gateway"
-                && namespace == key.namespace
-                && parent.name == key.name
-        })
+        .filter(|(set, object)| gateway_of(set, object).is_some_and(|gateway| gateway == *key))
         .collect();
     sets.sort_by_cached_key(|(_, set)| seniority(&set.metadata));
     let sets: Vec<_> = sets

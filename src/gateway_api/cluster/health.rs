@@ -85,6 +85,13 @@ impl Health {
         wrong.collect()
     }
 
+    /// Whether all there is of a kind is known at present, so that what was not seen is not there.
+    pub(super) fn is_live(&self, kind: &str) -> bool {
+        let watches = self.0.borrow();
+        let mut of_kind = watches.iter().filter(|(name, _)| name.split(' ').next() == Some(kind));
+        of_kind.all(|(_, watch)| watch.listed && watch.error.is_none())
+    }
+
     fn set(&self, name: &str, next: impl FnOnce(Watch) -> Watch) {
         self.0.send_if_modified(|watches| {
             let watch = watches.entry(name.to_owned()).or_default();

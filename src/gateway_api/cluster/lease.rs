@@ -1,120 +1,211 @@
-//! Who writes statuses: the holder of a Lease, so that replicas do not write over each other.
+//! Who writes what is said about a Gateway: the holder of its Lease, so that replicas do not write over
+//! each other. One task takes, renews and gives up the Leases of all Gateways that this process serves.
+//!
+//! A Lease is believed to be held only for as long as nobody else can have taken it. Whoever ends, or does
+//! not serve a Gateway any more, first stops to write, and then gives the Lease up.
 
-use std::time::Duration;
+mod object;
 
-use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff::Timestamp;
-use kube::api::PostParams;
-use kube::{Api, Client};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use kube::Client;
 use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
 
+use self::object::Object;
 use crate::gateway_api::resources::Key;
+use crate::gateway_api::status::Statuses;
 use crate::limits;
 
-/// A Lease that this process holds, or tries to.
-pub(super) struct Lease {
-    api: Api<LeaseObject>,
-    name: String,
+/// The Leases of the Gateways that are served.
+pub(super) struct Leases {
+    client: Client,
     holder: String,
+    leases: BTreeMap<Key, Lease>,
+    /// Gateways beyond the bound, as told.
+    beyond: usize,
+    held: watch::Sender<Held>,
+}
+
+/// What this process may write about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Gateways whose Lease it holds.
+    pub(super) gateways: Arc<BTreeSet<Key>>,
+    /// Leases that nobody can take, if there are any.
+    pub(super) problem: Option<String>,
+}
+
+/// One of them.
+#[derive(Default)]
+struct Lease {
+    held: bool,
+    /// Since when its Gateway is not served any more: what was said about it is still to be taken back.
+    left: Option<Instant>,
+    /// Why it cannot be taken, as told.
+    error: Option<String>,
+}
+
+impl Leases {
+    /// None yet; `held` is told of each change.
+    pub(super) fn new(client: Client, held: watch::Sender<Held>) -> Self {
+        let host = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_default();
+        let holder = format!("{host}-{}-{:08x}", std::process::id(), fastrand::u32(..));
+        Self { client, holder, leases: BTreeMap::new(), beyond: 0, held }
+    }
+
+    /// Holds what can be had of the Leases of the Gateways in `statuses` until `end` says so.
+    pub(super) async fn keep(
+        mut self,
+        mut statuses: watch::Receiver<Option<Arc<Statuses>>>,
+        mut end: watch::Receiver<bool>,
+    ) {
+        let mut turns = tokio::time::interval(limits::LEASE_RENEW);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = turns.tick() => {
+                    self.give_up(Lease::is_over).await;
+                    let served = self.leases.iter().filter(|(_, lease)| lease.left.is_none());
+                    self.take(served.map(|(key, _)| key.clone()).collect()).await;
+                }
+                // The sender lives as long as this task does.
+                Ok(()) = statuses.changed() => {
+                    let served = statuses.borrow_and_update().clone();
+                    let new = self.serve(served.iter().flat_map(|statuses| statuses.gateways.keys()));
+                    self.take(new).await;
+                }
+                () = ended(&mut end) => break,
+            }
+        }
+        self.give_up(|_| true).await;
+    }
+
+    /// These Gateways are served, and no others; those whose Lease is to be taken now.
+    fn serve<'a>(&mut self, gateways: impl Iterator<Item = &'a Key>) -> Vec<Key> {
+        let served: BTreeSet<&Key> = gateways.collect();
+        for (key, lease) in &mut self.leases {
+            lease.left = match served.contains(key) {
+                true => None,
+                false => lease.left.or_else(|| Some(Instant::now())),
+            };
+        }
+        let mut new: Vec<Key> =
+            served.into_iter().filter(|key| !self.leases.contains_key(*key)).cloned().collect();
+        let beyond = new.len().saturating_sub(limits::LEASES.saturating_sub(self.leases.len()));
+        new.truncate(new.len() - beyond);
+        self.leases.extend(new.iter().map(|key| (key.clone(), Lease::default())));
+        if beyond > self.beyond {
+            tracing::warn!(
+                "{beyond} Gateways are served without a status: {} is the most that one process writes about",
+                limits::LEASES
+            );
+        }
+        self.beyond = beyond;
+        new
+    }
+
+    /// Takes or renews some. One that does not answer in time is not held.
+    async fn take(&mut self, keys: Vec<Key>) {
+        let mut silent: BTreeSet<Key> = keys.iter().cloned().collect();
+        let objects = keys.into_iter().map(|key| {
+            let object = Object::new(&self.client, &key, self.holder.clone());
+            async move { (key, object.hold().await) }
+        });
+        let mut answers =
+            Box::pin(futures_util::stream::iter(objects).buffer_unordered(limits::STATUS_WRITES));
+        let patience = tokio::time::sleep(limits::LEASE_ANSWER);
+        tokio::pin!(patience);
+        loop {
+            let answer = tokio::select! {
+                answer = answers.next() => answer,
+                () = &mut patience => None,
+            };
+            let Some((key, answer)) = answer else { break };
+            silent.remove(&key);
+            if let Some(lease) = self.leases.get_mut(&key) {
+                lease.answered(&key, answer.map_err(|error| error.to_string()));
+            }
+        }
+        drop(answers);
+        for key in silent {
+            if let Some(lease) = self.leases.get_mut(&key) {
+                lease.answered(&key, Err("no answer in time".to_owned()));
+            }
+        }
+        self.tell();
+    }
+
+    /// Gives those up that `meant` says, and forgets them.
+    async fn give_up(&mut self, meant: impl Fn(&Lease) -> bool) {
+        let (gone, kept) = std::mem::take(&mut self.leases).into_iter().partition(|(_, lease)| meant(lease));
+        self.leases = kept;
+        let gone: BTreeMap<Key, Lease> = gone;
+        if gone.is_empty() {
+            return;
+        }
+        // First nothing is written any more, then another one may.
+        self.tell();
+        let releases = gone.into_iter().filter(|(_, lease)| lease.held).map(|(key, _)| {
+            let object = Object::new(&self.client, &key, self.holder.clone());
+            async move {
+                match object.release().await {
+                    Ok(()) => tracing::info!(gateway = %key, "statuses are left to others"),
+                    Err(error) => tracing::debug!("the Lease of Gateway {key} is left to run out: {error}"),
+                }
+            }
+        });
+        let all = futures_util::stream::iter(releases).buffer_unordered(limits::STATUS_WRITES);
+        // Those that are not given up in time run out.
+        let _late = tokio::time::timeout(limits::LEASE_RELEASE, all.collect::<()>()).await;
+    }
+
+    fn tell(&self) {
+        let held = self.leases.iter().filter(|(_, lease)| lease.held).map(|(key, _)| key.clone());
+        let mut failed = self.leases.iter().filter_map(|(key, lease)| Some((key, lease.error.as_ref()?)));
+        let problem = failed.next().map(|(key, error)| {
+            let others = match failed.count() {
+                0 => String::new(),
+                more => format!(", nor those of {more} others"),
+            };
+            format!("the Lease of Gateway {key} cannot be taken{others}, its status is not written: {error}")
+        });
+        let now = Held { gateways: Arc::new(held.collect()), problem };
+        self.held.send_if_modified(|held| {
+            let news = *held != now;
+            *held = now;
+            news
+        });
+    }
+}
+
+/// Resolves when the end was told, or there is nobody left to tell it.
+async fn ended(end: &mut watch::Receiver<bool>) {
+    drop(end.wait_for(|ends| *ends).await);
 }
 
 impl Lease {
-    /// The Lease for the statuses of `gateway`, in its namespace, or for those of all, in `namespace`.
-    pub(super) fn new(client: Client, namespace: String, gateway: Option<&Key>) -> Self {
-        let (namespace, name) = match gateway {
-            Some(gateway) => (gateway.namespace.clone(), format!("mirrorgate-{}", gateway.name)),
-            None => (namespace, "mirrorgate".to_owned()),
+    /// Whether its Gateway has not been served for long enough.
+    fn is_over(&self) -> bool {
+        self.left.is_some_and(|left| left.elapsed() >= limits::LEASE_LEFT)
+    }
+
+    /// Notes whether it is held now; a change is told, and an error once.
+    fn answered(&mut self, gateway: &Key, answer: Result<bool, String>) {
+        let (held, error) = match answer {
+            Ok(held) => (held, None),
+            Err(error) => (false, Some(error)),
         };
-        let host = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_default();
-        let holder = format!("{host}-{}-{:08x}", std::process::id(), fastrand::u32(..));
-        Self { api: Api::namespaced(client, &namespace), name, holder }
-    }
-
-    /// Takes and renews it until `end` says so, and gives it up; `leads` says whether this process holds
-    /// it.
-    pub(super) async fn keep(self, leads: watch::Sender<bool>, mut end: watch::Receiver<bool>) {
-        let mut turns = tokio::time::interval(limits::LEASE_RENEW);
-        let mut told = String::new();
-        loop {
-            tokio::select! {
-                _ = turns.tick() => {}
-                // An error means that there is nobody left to say so.
-                _ = end.wait_for(|ends| *ends) => break,
-            }
-            let held = self.hold().await.unwrap_or_else(|error| {
-                if told != error.to_string() {
-                    tracing::warn!("the lease {} for writing statuses cannot be taken: {error}", self.name);
-                    told = error.to_string();
-                }
-                false
-            });
-            if leads.send_if_modified(|leads| std::mem::replace(leads, held) != held) {
-                tracing::info!(leads = held, lease = self.name, "writing of statuses");
-            }
+        if let Some(error) = error.as_ref().filter(|error| self.error.as_ref() != Some(error)) {
+            tracing::warn!(
+                "the Lease of Gateway {gateway} cannot be taken, its status is not written: {error}"
+            );
         }
-        // First nothing is written any more, then another one may.
-        if leads.send_replace(false) {
-            match self.release().await {
-                Ok(()) => tracing::info!(lease = self.name, "writing of statuses is left to others"),
-                Err(error) => tracing::debug!("the lease {} is left to run out: {error}", self.name),
-            }
+        if self.held != held {
+            tracing::info!(writes = held, %gateway, "writing of statuses");
         }
-    }
-
-    /// Gives it up if this process still holds it.
-    async fn release(&self) -> Result<(), kube::Error> {
-        let Some(mut found) = self.api.get_opt(&self.name).await? else { return Ok(()) };
-        let Some(spec) = found.spec.as_mut().filter(|spec| self.holds(spec)) else { return Ok(()) };
-        spec.holder_identity = Some(String::new());
-        won(self.api.replace(&self.name, &PostParams::default(), &found).await).map(drop)
-    }
-
-    fn holds(&self, spec: &LeaseSpec) -> bool {
-        spec.holder_identity.as_deref() == Some(&self.holder)
-    }
-
-    /// Takes or renews it; whether this process holds it now.
-    async fn hold(&self) -> Result<bool, kube::Error> {
-        let now = Timestamp::now();
-        let Some(found) = self.api.get_opt(&self.name).await? else {
-            let lease = LeaseObject {
-                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
-                spec: Some(self.spec(now, None)),
-            };
-            return won(self.api.create(&PostParams::default(), &lease).await);
-        };
-        let spec = found.spec.clone().unwrap_or_default();
-        let mine = self.holds(&spec);
-        let lasts = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0));
-        let expired = spec.renew_time.as_ref().is_none_or(|renewed| {
-            let age = now.duration_since(renewed.0);
-            age.is_positive() && age.unsigned_abs() > lasts
-        });
-        if !mine && !expired && spec.holder_identity.as_deref().is_some_and(|holder| !holder.is_empty()) {
-            return Ok(false);
-        }
-        // With the version that was read: whoever was faster wins.
-        let lease = LeaseObject { spec: Some(self.spec(now, mine.then_some(spec))), ..found };
-        won(self.api.replace(&self.name, &PostParams::default(), &lease).await)
-    }
-
-    fn spec(&self, now: Timestamp, mine: Option<LeaseSpec>) -> LeaseSpec {
-        LeaseSpec {
-            holder_identity: Some(self.holder.clone()),
-            lease_duration_seconds: Some(limits::LEASE_TIME.as_secs() as i32),
-            acquire_time: mine.and_then(|spec| spec.acquire_time).or(Some(MicroTime(now))),
-            renew_time: Some(MicroTime(now)),
-            ..LeaseSpec::default()
-        }
-    }
-}
-
-/// A conflict means that another one was faster.
-fn won(written: Result<LeaseObject, kube::Error>) -> Result<bool, kube::Error> {
-    match written {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-        Err(error) => Err(error),
+        (self.held, self.error) = (held, error);
     }
 }

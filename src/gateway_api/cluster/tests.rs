@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod faults;
+mod leases;
 mod one_gateway;
 mod server;
 
@@ -37,6 +38,20 @@ fn route(name: &str, mirror: &str) -> Value {
     })
 }
 
+fn gateway(namespace: &str, name: &str, address: &str) -> Value {
+    json!({
+        "apiVersion": GATEWAY_API, "kind": "Gateway",
+        "metadata": { "namespace": namespace, "name": name, "generation": 1 },
+        "spec": {
+            "gatewayClassName": "c", "addresses": [{ "value": address }],
+            "listeners": [{
+                "name": "http", "port": 0, "protocol": "HTTP",
+                "allowedRoutes": { "namespaces": { "from": "All" } },
+            }],
+        },
+    })
+}
+
 async fn world() -> Arc<Server> {
     let server = Server::start().await;
     server.put(
@@ -46,16 +61,7 @@ async fn world() -> Arc<Server> {
             "spec": { "controllerName": crate::gateway_api::CONTROLLER },
         }),
     );
-    server.put(
-        "gateways",
-        json!({
-            "apiVersion": GATEWAY_API, "kind": "Gateway", "metadata": { "namespace": "one", "name": "g" },
-            "spec": {
-                "gatewayClassName": "c", "addresses": [{ "value": "127.0.0.1" }],
-                "listeners": [{ "name": "http", "port": 0, "protocol": "HTTP" }],
-            },
-        }),
-    );
+    server.put("gateways", gateway("one", "g", "127.0.0.1"));
     for service in ["app", "next"] {
         server.put(
             "services",

@@ -5,7 +5,7 @@ mod changes;
 mod features;
 mod render;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use self::changes::{Change, Scope, changes};
 use super::Shared;
+use super::lease::Held;
 use crate::gateway_api::resources::Key;
 use crate::gateway_api::status::Statuses;
 use crate::limits;
@@ -22,36 +23,44 @@ use crate::limits;
 /// What writes statuses.
 pub(super) struct Writer {
     client: Client,
-    scope: Arc<Scope>,
+    controller: String,
+    namespaces: Vec<String>,
     shared: Arc<Shared>,
+    /// Classes have been told what this process can do.
+    introduced: bool,
     /// What could not be written at the last turn, and why, as it was told.
     told: BTreeMap<String, String>,
 }
 
 impl Writer {
-    /// Writes about `only`, or about all Gateways of `controller`.
-    pub(super) fn new(client: Client, controller: String, only: Option<Key>, shared: Arc<Shared>) -> Self {
-        Self { client, scope: Arc::new(Scope { controller, only }), shared, told: BTreeMap::new() }
+    /// Writes in the name of `controller`; these `namespaces` are watched, or all.
+    pub(super) fn new(
+        client: Client,
+        controller: String,
+        namespaces: Vec<String>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { client, controller, namespaces, shared, introduced: false, told: BTreeMap::new() }
     }
 
-    /// Writes whatever `statuses` says, for as long as this process `leads`.
+    /// Writes what `statuses` says about Gateways whose Lease is `held`.
     pub(super) async fn run(
         mut self,
         mut statuses: watch::Receiver<Option<Arc<Statuses>>>,
-        mut leads: watch::Receiver<bool>,
+        mut held: watch::Receiver<Held>,
     ) {
         // Before that, what is missing may only not have been seen yet.
         self.shared.health.listed().await;
         let shared = self.shared.clone();
         loop {
             let wanted = statuses.borrow_and_update().clone();
-            let leading = *leads.borrow_and_update();
-            if let (true, Some(wanted)) = (leading, wanted) {
-                self.write(wanted, &leads).await;
+            let gateways = held.borrow_and_update().gateways.clone();
+            if let Some(wanted) = wanted {
+                self.write(wanted, gateways, &held).await;
             }
             let ended = tokio::select! {
                 changed = statuses.changed() => changed.is_err(),
-                changed = leads.changed() => changed.is_err(),
+                changed = held.changed() => changed.is_err(),
                 // Somebody else may have written over what was written, or refused it for a conflict.
                 () = shared.snapshot.seen() => false,
                 () = tokio::time::sleep(limits::STATUS_RESYNC) => false,
@@ -63,16 +72,29 @@ impl Writer {
         }
     }
 
-    async fn write(&mut self, wanted: Arc<Statuses>, leads: &watch::Receiver<bool>) {
+    async fn write(
+        &mut self,
+        wanted: Arc<Statuses>,
+        gateways: Arc<BTreeSet<Key>>,
+        held: &watch::Receiver<Held>,
+    ) {
         let resources = self.shared.snapshot.resources().clone();
-        let scope = self.scope.clone();
+        let health = &self.shared.health;
+        let scope = Scope {
+            controller: self.controller.clone(),
+            held: gateways.clone(),
+            namespaces: self.namespaces.clone(),
+            knows_gateways: health.is_live("Gateways"),
+            knows_sets: health.is_live("ListenerSets"),
+            introduces: !self.introduced,
+        };
         // Off the control runtime, where endpoint updates must not wait for thousands of comparisons.
         let compared = tokio::task::spawn_blocking(move || changes(&resources, &wanted, &scope));
         let Ok(changes) = compared.await else { return };
         let writes = changes
             .into_iter()
-            // Who does not lead any more leaves the rest to who does.
-            .take_while(|_| *leads.borrow())
+            // Who has lost a Lease meanwhile leaves the rest to who has it now.
+            .take_while(|_| held.borrow().gateways.is_superset(&gateways))
             .map(|change| write(self.client.clone(), change));
         let failed: BTreeMap<String, String> = futures_util::stream::iter(writes)
             .buffer_unordered(limits::STATUS_WRITES)
@@ -84,6 +106,7 @@ impl Writer {
                 tracing::warn!("the status of {object} cannot be written: {error}");
             }
         }
+        self.introduced |= failed.is_empty();
         self.told = failed;
     }
 }

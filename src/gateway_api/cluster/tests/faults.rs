@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{GATEWAY_API, error, eventually, hosts, route, slice, start, world};
+use super::{GATEWAY_API, error, eventually, hosts, slice, start, world};
 
 const SLICES: &str = "endpointslices";
 
@@ -72,53 +71,6 @@ async fn half_a_list_changes_nothing() {
     }
     assert_eq!(next.endpoints().generation(), generation + 1, "from the last good set to the whole new one");
     gateway.stop(Duration::ZERO).await;
-}
-
-fn lease(holder: &str, age: SignedDuration) -> Value {
-    let renewed = Timestamp::now() - age;
-    json!({
-        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": { "name": "mirrorgate", "namespace": "" },
-        "spec": {
-            "holderIdentity": holder, "leaseDurationSeconds": 15,
-            "renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
-        },
-    })
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn only_the_holder_of_the_lease_writes() {
-    let server = world().await;
-    server.put("leases", lease("another", SignedDuration::ZERO));
-    let gateway = start(&server).await;
-    eventually("the lease is looked at", || asked(&server.requests(), "GET", "leases")).await;
-    eventually("the first list", || hosts(&gateway, "one/app:80") == ["10.0.0.1:80"]).await;
-    assert_eq!(server.writes(), 0);
-    // The other one is gone without a word.
-    server.put("leases", lease("another", SignedDuration::from_secs(16)));
-    let accepted = || {
-        let route = server.get("httproutes", "one", "r").unwrap();
-        route["status"]["parents"][0]["conditions"][0]["status"] == "True"
-    };
-    eventually("it is taken over, and statuses are written", accepted).await;
-    // Another one took it: nothing is written any more, whatever there is to say.
-    server.put("leases", lease("another", SignedDuration::ZERO));
-    let before = server.requests().len();
-    eventually("the lease is looked at", || asked(&server.requests()[before..], "GET", "leases")).await;
-    let written = server.writes();
-    let mut changed = route("r", "missing");
-    changed["metadata"]["generation"] = json!(4);
-    server.put("httproutes", changed);
-    let mirrors =
-        || gateway.gateway().table().routes().iter().map(|route| route.mirrors.len()).sum::<usize>();
-    eventually("the route is served", || mirrors() == 0).await;
-    assert_eq!(server.writes(), written);
-    assert!(!asked(&server.requests()[before..], "UPDATE", "leases"));
-    gateway.stop(Duration::ZERO).await;
-}
-
-fn asked(requests: &[(String, String)], verb: &str, resource: &str) -> bool {
-    requests.iter().any(|(of, what)| of == verb && what == resource)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -120,7 +120,7 @@ async fn who_ends_leaves_the_lease_to_the_next() {
     anywhere(&server);
     front(&server, json!({}));
     let holder = || {
-        let lease = server.get("leases", "", "mirrorgate-g")?;
+        let lease = server.get("leases", "one", "mirrorgate-g")?;
         Some(lease["spec"]["holderIdentity"].as_str()?.to_owned())
     };
     let first = start_one(&server).await;

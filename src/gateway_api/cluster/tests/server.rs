@@ -44,6 +44,7 @@ struct State {
     /// Method and last part of the path (two for a status), of all requests.
     requests: Vec<(String, String)>,
     conflict: bool,
+    one_lease_each: bool,
     writes: usize,
     last_write: Option<Instant>,
 }
@@ -156,6 +157,11 @@ impl Server {
         self.state().conflict = true;
     }
 
+    /// Whoever holds a Lease comes too late for every other one.
+    pub(super) fn one_lease_each(&self, one: bool) {
+        self.state().one_lease_each = one;
+    }
+
     /// Statuses written so far.
     pub(super) fn writes(&self) -> usize {
         self.state().writes
@@ -176,7 +182,8 @@ impl Server {
                 pairs.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).next()
             };
             self.remember(&method, path, query);
-            let answered = match query.contains("watch=true") {
+            let forbidden = self.state().forbidden.contains(kind_of(path));
+            let answered = match query.contains("watch=true") && !forbidden {
                 true => {
                     let from = parameter("resourceVersion").and_then(|version| version.parse().ok());
                     self.watch(&mut stream, kind_of(path), from.unwrap_or(0)).await
@@ -317,15 +324,30 @@ impl Server {
     }
 }
 
+/// A read, or a write by who read the present version.
 fn lease(state: &mut State, method: &str, parts: &[&str], body: &Value) -> (u16, Value) {
+    if state.forbidden.contains("leases") {
+        return (403, failure(403));
+    }
+    let at = parts.iter().position(|part| *part == "namespaces").unwrap() + 1;
     let name = body["metadata"]["name"].as_str().unwrap_or(parts[parts.len() - 1]);
-    let id = ("leases".to_owned(), String::new(), name.to_owned());
+    let id = ("leases".to_owned(), parts[at].to_owned(), name.to_owned());
+    let found = state.objects.get(&id);
     if method == "GET" {
-        return state.objects.get(&id).map_or((404, failure(404)), |lease| (200, lease.clone()));
+        return found.map_or((404, failure(404)), |lease| (200, lease.clone()));
+    }
+    let version = |lease: &Value| lease["metadata"]["resourceVersion"].clone();
+    let holder = |lease: &Value| lease["spec"]["holderIdentity"].as_str().map(str::to_owned);
+    let of_kind = state.objects.iter().filter(|((kind, ..), _)| kind == "leases");
+    let others = of_kind.filter(|(other, lease)| **other != id && holder(lease) == holder(body)).count();
+    let greedy = state.one_lease_each && holder(body).as_deref() != Some("") && others > 0;
+    if greedy || found.map(version).unwrap_or_default() != version(body) {
+        return (409, failure(409));
     }
     state.version += 1;
     let mut lease = body.clone();
     lease["metadata"]["resourceVersion"] = json!(state.version.to_string());
+    lease["metadata"]["namespace"] = json!(parts[at]);
     state.objects.insert(id, lease.clone());
     (200, lease)
 }

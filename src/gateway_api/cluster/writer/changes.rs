@@ -1,5 +1,8 @@
 //! Which statuses say something else than they should: pure.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use k8s_openapi::jiff::Timestamp;
 use kube::core::ApiResource;
 use kube::{Resource, ResourceExt};
@@ -7,16 +10,24 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::render;
+use crate::gateway_api::listeners;
 use crate::gateway_api::model::RouteKind;
 use crate::gateway_api::resources::{Key, Map, Resources};
 use crate::gateway_api::status::Statuses;
 
-/// Whose statuses are written.
+/// What this process writes about.
 pub(super) struct Scope {
     /// The name under which entries of routes and policies are ours.
     pub(super) controller: String,
-    /// The only Gateway, if there is only one.
-    pub(super) only: Option<Key>,
+    /// Gateways whose Lease is held.
+    pub(super) held: Arc<BTreeSet<Key>>,
+    /// Namespaces that are watched; empty is all.
+    pub(super) namespaces: Vec<String>,
+    /// All Gateways there are, and all ListenerSets, are known at present.
+    pub(super) knows_gateways: bool,
+    pub(super) knows_sets: bool,
+    /// Classes that are accepted already are told what this process can do, too.
+    pub(super) introduces: bool,
 }
 
 /// A status to be written.
@@ -30,29 +41,36 @@ pub(super) struct Change {
 
 /// What is to be written so that `resources` say what is `wanted`.
 pub(super) fn changes(resources: &Resources, wanted: &Statuses, scope: &Scope) -> Vec<Change> {
-    let mut work = Work { wanted, scope, now: Timestamp::now(), changes: Vec::new() };
+    let mut work = Work { resources, wanted, scope, now: Timestamp::now(), changes: Vec::new() };
     let now = work.now;
     for (key, status) in &wanted.classes {
         let Some(object) = resources.classes.get(key) else { continue };
-        let next = |current: &Value| render::class(current, status, &now);
+        // No Lease for that: two versions of this program would go on telling their features otherwise.
+        let next = |current: &Value| match !scope.introduces && render::class_says(current, status) {
+            true => current.clone(),
+            false => render::class(current, status, &now),
+        };
         work.compare(key, &**object, object.status.as_ref(), next);
     }
-    for (key, status) in &wanted.gateways {
+    for (key, status) in wanted.gateways.iter().filter(|(key, _)| scope.held.contains(key)) {
         let Some(object) = resources.gateways.get(key) else { continue };
         let next = |current: &Value| render::gateway(current, status, &now);
         work.compare(key, &**object, object.status.as_ref(), next);
     }
     for (key, status) in &wanted.listener_sets {
         let Some(object) = resources.listener_sets.get(key) else { continue };
+        if !listeners::gateway_of(key, object).is_some_and(|gateway| scope.held.contains(&gateway)) {
+            continue;
+        }
         let next = |current: &Value| render::listener_set(current, status, &now);
         work.compare(key, &**object, object.status.as_ref(), next);
     }
     work.routes(RouteKind::Http, &resources.http_routes, |route| route.status.as_ref());
     work.routes(RouteKind::Grpc, &resources.grpc_routes, |route| route.status.as_ref());
     work.routes(RouteKind::Tls, &resources.tls_routes, |route| route.status.as_ref());
+    let ours = |reference: &Value| scope.has(resources, reference, "");
     for (key, object) in &resources.tls_policies {
         let status = wanted.tls_policies.get(key);
-        let ours = |gateway: &Key| scope.has(wanted, gateway);
         let next = |current: &Value| render::policy(current, status, &scope.controller, &ours, &now);
         work.compare(key, &**object, object.status.as_ref(), next);
     }
@@ -60,21 +78,29 @@ pub(super) fn changes(resources: &Resources, wanted: &Statuses, scope: &Scope) -
 }
 
 impl Scope {
-    /// Whether what is said about a parent under our controller's name is ours to change.
-    fn has(&self, wanted: &Statuses, parent: &Key) -> bool {
-        match &self.only {
-            None => true,
-            // It may have gone; what was said about it is ours still.
-            Some(only) => {
-                only == parent
-                    || wanted.gateways.contains_key(parent)
-                    || wanted.listener_sets.contains_key(parent)
-            }
+    /// Whether what is said in our controller's name about the parent that `reference` names, in an object
+    /// in `namespace`, is for this process to change.
+    fn has(&self, resources: &Resources, reference: &Value, namespace: &str) -> bool {
+        let text = |key: &str| reference.get(key).and_then(Value::as_str);
+        let key = Key::new(text("namespace").unwrap_or(namespace), text("name").unwrap_or_default());
+        // Nobody else has to say anything about what is not there any more: whoever sees that takes back
+        // what was said.
+        let seen = self.namespaces.is_empty() || self.namespaces.contains(&key.namespace);
+        match text("kind") {
+            Some("ListenerSet") => match resources.listener_sets.get(&key) {
+                Some(set) => {
+                    listeners::gateway_of(&key, set).is_some_and(|gateway| self.held.contains(&gateway))
+                }
+                None => seen && self.knows_sets,
+            },
+            _ if self.held.contains(&key) => true,
+            _ => seen && self.knows_gateways && !resources.gateways.contains_key(&key),
         }
     }
 }
 
 struct Work<'a> {
+    resources: &'a Resources,
     wanted: &'a Statuses,
     scope: &'a Scope,
     now: Timestamp,
@@ -82,18 +108,16 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Routes, those that are not ours (any more) included: entries of parents that we serve go.
+    /// Routes, those that are not ours (any more) included: entries of parents that they do not name go.
     fn routes<K, S: Serialize>(&mut self, kind: RouteKind, routes: &Map<K>, status_of: fn(&K) -> Option<&S>)
     where
         K: Resource<DynamicType = ()>,
     {
-        let Self { wanted, scope, now, .. } = *self;
+        let Self { resources, wanted, scope, now, .. } = *self;
         for (key, object) in routes {
             let status = wanted.routes.get(&(kind, key.clone()));
-            let ours = |parent: &Key| scope.has(wanted, parent);
-            let next = |current: &Value| {
-                render::route(current, status, &key.namespace, &scope.controller, &ours, &now)
-            };
+            let ours = |reference: &Value| scope.has(resources, reference, &key.namespace);
+            let next = |current: &Value| render::route(current, status, &scope.controller, &ours, &now);
             self.compare(key, &**object, status_of(object), next);
         }
     }

@@ -98,33 +98,31 @@ fn listeners(current: &Value, wanted: &[ListenerStatus], generation: i64, now: &
     wanted.iter().map(one).collect()
 }
 
+/// Whether a class's status says so already, whatever it tells of features.
+pub(super) fn class_says(current: &Value, status: &ClassStatus) -> bool {
+    let said = current.get("conditions").and_then(Value::as_array);
+    status.conditions.iter().all(|wanted| {
+        said.into_iter().flatten().any(|one| {
+            one["type"] == wanted.kind
+                && one["status"] == if wanted.holds { "True" } else { "False" }
+                && one["reason"] == wanted.reason
+                && one["observedGeneration"] == status.generation
+        })
+    })
+}
+
 /// Entries of other controllers, and of parents that are not `ours`, are kept as they are.
 pub(super) fn route(
     current: &Value,
     status: Option<&RouteStatus>,
-    namespace: &str,
     controller: &str,
-    ours: &dyn Fn(&Key) -> bool,
+    ours: &dyn Fn(&Value) -> bool,
     now: &Timestamp,
 ) -> Value {
-    let before = current.get("parents").and_then(Value::as_array).cloned().unwrap_or_default();
-    let by_us = |entry: &Value| entry.get("controllerName").and_then(Value::as_str) == Some(controller);
-    let mut parents: Vec<Value> = before
-        .iter()
-        .filter(|entry| !by_us(entry) || !ours(&referred(entry.get("parentRef"), namespace)))
-        .cloned()
-        .collect();
-    for (parent, wanted) in status.iter().flat_map(|status| &status.parents) {
-        let reference = parent_ref(parent);
-        let known = before.iter().find(|entry| by_us(entry) && entry.get("parentRef") == Some(&reference));
-        let generation = status.map_or(0, |status| status.generation);
-        parents.push(json!({
-            "parentRef": reference,
-            "controllerName": controller,
-            "conditions": conditions(known.unwrap_or(&Value::Null), wanted, generation, now),
-        }));
-    }
-    json!({ "parents": parents })
+    let entries = Entries { name: "parents", reference: "parentRef", controller, ours, now };
+    let generation = status.map_or(0, |status| status.generation);
+    let wanted = status.iter().flat_map(|status| &status.parents);
+    entries.with(current, generation, wanted.map(|(parent, states)| (parent_ref(parent), states.as_slice())))
 }
 
 /// The same for the ancestors of a policy.
@@ -132,34 +130,61 @@ pub(super) fn policy(
     current: &Value,
     status: Option<&PolicyStatus>,
     controller: &str,
-    ours: &dyn Fn(&Key) -> bool,
+    ours: &dyn Fn(&Value) -> bool,
     now: &Timestamp,
 ) -> Value {
-    let before = current.get("ancestors").and_then(Value::as_array).cloned().unwrap_or_default();
-    let by_us = |entry: &Value| entry.get("controllerName").and_then(Value::as_str) == Some(controller);
-    let mut ancestors: Vec<Value> = before
-        .iter()
-        .filter(|entry| !by_us(entry) || !ours(&referred(entry.get("ancestorRef"), "")))
-        .cloned()
-        .collect();
-    for (gateway, wanted) in status.iter().flat_map(|status| &status.ancestors) {
-        let reference = json!({
-            "group": GROUP, "kind": "Gateway", "namespace": gateway.namespace, "name": gateway.name,
-        });
-        let known = before.iter().find(|entry| by_us(entry) && entry.get("ancestorRef") == Some(&reference));
-        let generation = status.map_or(0, |status| status.generation);
-        ancestors.push(json!({
-            "ancestorRef": reference,
-            "controllerName": controller,
-            "conditions": conditions(known.unwrap_or(&Value::Null), wanted, generation, now),
-        }));
-    }
-    json!({ "ancestors": ancestors })
+    let entries = Entries { name: "ancestors", reference: "ancestorRef", controller, ours, now };
+    let generation = status.map_or(0, |status| status.generation);
+    let wanted = status.iter().flat_map(|status| &status.ancestors);
+    let reference = |gateway: &Key| json!({ "group": GROUP, "kind": "Gateway", "namespace": gateway.namespace, "name": gateway.name });
+    entries.with(current, generation, wanted.map(|(gateway, states)| (reference(gateway), states.as_slice())))
 }
 
-fn referred(reference: Option<&Value>, namespace: &str) -> Key {
-    let text = |key| reference.and_then(|reference| reference.get(key)).and_then(Value::as_str);
-    Key::new(text("namespace").unwrap_or(namespace), text("name").unwrap_or_default())
+/// A list in a status, with an entry for each pair of a controller and a reference.
+struct Entries<'a> {
+    name: &'static str,
+    /// What an entry calls its reference.
+    reference: &'static str,
+    controller: &'a str,
+    /// Whether what we say about a reference is for this process to change.
+    ours: &'a dyn Fn(&Value) -> bool,
+    now: &'a Timestamp,
+}
+
+impl Entries<'_> {
+    /// The list with what is `wanted`. Each entry keeps its place: two processes that write one after the
+    /// other would not come to an end if each put its own last.
+    fn with<'a>(
+        &self,
+        current: &Value,
+        generation: i64,
+        wanted: impl Iterator<Item = (Value, &'a [Condition])>,
+    ) -> Value {
+        let before = current.get(self.name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let mut wanted: Vec<_> = wanted.filter(|(reference, _)| (self.ours)(reference)).collect();
+        let mut all = Vec::new();
+        for entry in before {
+            let reference = entry.get(self.reference).unwrap_or(&Value::Null);
+            let by_us = entry.get("controllerName").and_then(Value::as_str) == Some(self.controller);
+            if !by_us || !(self.ours)(reference) {
+                all.push(entry.clone());
+            } else if let Some(at) = wanted.iter().position(|(one, _)| one == reference) {
+                let (reference, states) = wanted.remove(at);
+                all.push(self.entry(entry, reference, states, generation));
+            }
+        }
+        let new = wanted.into_iter();
+        all.extend(new.map(|(reference, states)| self.entry(&Value::Null, reference, states, generation)));
+        json!({ self.name: all })
+    }
+
+    fn entry(&self, before: &Value, reference: Value, states: &[Condition], generation: i64) -> Value {
+        json!({
+            self.reference: reference,
+            "controllerName": self.controller,
+            "conditions": conditions(before, states, generation, self.now),
+        })
+    }
 }
 
 /// As written: whoever reads a status compares it with the spec.
