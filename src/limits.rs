@@ -240,6 +240,10 @@ pub const MIRROR_COPY_BELOW: usize = 2 * KIB;
 /// work as a new connection is. With more, mirrors that answer at length would take the processor from
 /// the primary.
 pub const MIRROR_RESPONSE_BYTES: u64 = 256 * KIB as u64;
+/// Bytes that an endpoint may have sent before they are read, by lane; none is what the kernel finds
+/// best. Nobody waits for a copy's answer, and one without an end would fill what the kernel gives: 2 MiB
+/// were written by a mirror for each [`MIRROR_RESPONSE_BYTES`] that were read of it.
+pub const RECEIVED_BYTES: [Option<u32>; 2] = [None, Some(64 * KIB as u32)];
 /// Part of the process' file descriptors that copies may have at once, numerator and denominator: so
 /// that clients and primaries never run out of them on account of mirrors that hold their connections.
 pub const MIRROR_DESCRIPTORS: (usize, usize) = (1, 4);

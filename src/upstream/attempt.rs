@@ -14,6 +14,7 @@ use super::proxy_protocol::{Addresses, header};
 use super::stream::Stream;
 use super::tls::{Connector, Offer, TlsError};
 use super::{ExchangeError, Policy, Speech, http1, http2};
+use crate::limits;
 use crate::plan::Protocol;
 
 /// One attempt that came to nothing.
@@ -213,7 +214,7 @@ async fn opened(
     };
     still_there()?;
     let address = endpoint.address();
-    let mut stream = connect(address, policy.connect).await?;
+    let mut stream = connect(address, policy.connect, limits::RECEIVED_BYTES[policy.lane.index()]).await?;
     still_there()?;
     if let Some(version) = speech.transport.proxy_protocol {
         // A new socket takes so few bytes at once.

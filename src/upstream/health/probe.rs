@@ -55,7 +55,7 @@ impl Target {
 /// Whether the endpoint answers as it should. Whoever calls this bounds its time.
 pub(super) async fn probe(worker: &Arc<Worker>, target: &Target, check: &HealthCheck) -> bool {
     match check {
-        HealthCheck::Tcp => connect(&target.address, limits::CONNECT).await.is_ok(),
+        HealthCheck::Tcp => connect(&target.address, limits::CONNECT, None).await.is_ok(),
         HealthCheck::Http { path, expected } => {
             let mut parts = head(Method::GET, target);
             parts.uri = path.clone().into();
