@@ -242,6 +242,7 @@ fn copies_of_one(workers: usize) -> usize {
 
 async fn work(gateway: Arc<Gateway>, worker: Arc<Worker>, mut inbox: mpsc::Receiver<Order>) {
     worker.spawn(worker.clone().keep_time());
+    worker.spawn(worker.clone().give_back_memory());
     while let Some(order) = inbox.recv().await {
         match order {
             Order::Listen(socket, listener) => {

@@ -6,6 +6,7 @@
 //! more CPU a request, docs/performance.md).
 
 pub mod alarms;
+mod memory;
 pub mod places;
 
 use std::future::Future;
@@ -144,6 +145,17 @@ impl Worker {
             let now = turns.tick().await;
             in_slices(|from| self.deadlines.sweep(tick(now.duration_since(start)), from)).await;
             in_slices(|from| self.alarms.sweep(now, from)).await;
+        }
+    }
+
+    /// Gives back each [`limits::GIVE_BACK`] what a burst left in the thread's heap, for ever. One of
+    /// its tasks.
+    pub async fn give_back_memory(self: Arc<Self>) {
+        let mut turns = interval(limits::GIVE_BACK);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            turns.tick().await;
+            memory::give_back().await;
         }
     }
 

@@ -190,6 +190,9 @@ def targets(figures):
     judge("idle: below 15 MiB", 15, figures.median("idle-10k", "mirrorgate", "idle"), 1)
     judge("10,000 idle connections: below 200 MiB", 200, figures.median("idle-10k", "mirrorgate", "open"), 1)
     judge("10,000 idle connections with TLS: below 400 MiB", 400, figures.median("idle-10k-tls", "mirrorgate", "open"), 1)
+    for scenario, words in (("idle-10k", ""), ("idle-10k-tls", " with TLS")):
+        before, after = (figures.median(scenario, "mirrorgate", key) for key in ("idle", "after"))
+        judge(f"12 s after 10,000 connections{words} closed: at most 1.5 × the memory before", 1.5, after / before if after and before else None)
     own, other = (grows("two-workers", label, "one worker", "two") for label in ("mirrorgate", "haproxy"))
     judge("a second worker: CPU per request rises at most 1.15 × what HAProxy's does", 1.15, own[0] / other[0] if own and other else None)
     judge("8 busy connections among 1,000: busiest worker at most 1.6 × the mean", 1.6, figures.median("unequal", "mirrorgate", "busiest"))

@@ -53,6 +53,8 @@ pub async fn connect(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
     use super::*;
     use crate::limits;
     use crate::shard::Lane;
@@ -72,7 +74,7 @@ mod tests {
         ours.set_recv_buffer_size(limits::RECEIVED_BYTES[1].unwrap()).unwrap();
         assert_eq!(holds[1], ours.recv_buffer_size().unwrap() as usize, "the kernel doubles what it is told");
         assert_eq!(holds[0], {
-            let untouched = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let untouched = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             socket2::SockRef::from(&untouched).recv_buffer_size().unwrap()
         });
     }
