@@ -75,7 +75,7 @@ def of_fault(proxy, folder, primary, fault, rate, rounds, seconds):
     mirror = Served(folder, nice=19) if fault in ("healthy", "flapping") else Upstream(fault)
     running = []
     try:
-        for port in (None, mirror.port):
+        for port in (None, mirror.port if fault != "absent" else None):
             with on_the_proxys_core():
                 running.append(proxy(folder, primary, port, fault))
         for process in running:

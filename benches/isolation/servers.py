@@ -18,6 +18,7 @@ RESET = struct.pack("ii", 1, 0)
 
 # What a mirror does wrong.
 FAULTS = {
+    "absent": "none in either: what two processes differ by themselves",
     "healthy": "takes everything and answers at once",
     "closed": "nobody listens",
     "blackholed": "SYNs are not answered",
@@ -244,7 +245,7 @@ class Upstream:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.socket.bind(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
-        if fault in ("closed", "no_endpoints", "unresolvable"):
+        if fault in ("absent", "closed", "no_endpoints", "unresolvable"):
             return
         if fault == "blackholed":
             self.blackhole()
@@ -264,8 +265,9 @@ class Upstream:
         time.sleep(0.2)
 
     def run(self):
-        # What a faulty mirror does is none of the proxy's time; a healthy one is the primary's twin.
-        os.nice(0 if self.fault in (None, "healthy", "flapping") else 10)
+        # What a faulty mirror does is none of the proxy's time, as if it had a machine of its own; a healthy
+        # one is the primary's twin.
+        os.nice(0 if self.fault in (None, "healthy", "flapping") else 19)
         # What it writes to a copy that was cut goes nowhere, as it should.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         if self.fault in (None, "healthy", "flapping"):
