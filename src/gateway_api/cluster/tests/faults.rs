@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{GATEWAY_API, error, eventually, hosts, slice, start, world};
+use super::server::Server;
+use super::{GATEWAY_API, error, eventually, hosts, route, slice, start, world};
+use crate::app::Handle;
 
 const SLICES: &str = "endpointslices";
 
@@ -111,4 +113,89 @@ async fn the_roles_allow_what_is_asked_for_and_nothing_else() {
     eventually("all that is allowed is made use of", || requests().is_superset(&allowed)).await;
     assert_eq!(requests(), allowed);
     gateway.stop(Duration::ZERO).await;
+}
+
+/// Takes the permission to read a kind away, so that its watch ends in the middle.
+fn revoke(server: &Server, kind: &str) {
+    server.forbid(kind);
+    server.cut(kind);
+}
+
+fn refuses(gateway: &Handle, what: &str) -> bool {
+    gateway.warnings().iter().any(|line| line.starts_with(&format!("{what} cannot be watched: 403")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permission_that_is_revoked_ages_the_endpoints_and_empties_nothing() {
+    let server = world().await;
+    let gateway = start(&server).await;
+    eventually("the first list", || hosts(&gateway, "one/next:80") == ["10.0.0.1:80"]).await;
+    revoke(&server, SLICES);
+    eventually("it is told", || refuses(&gateway, "EndpointSlices")).await;
+    assert_eq!(gateway.warnings().len(), 1, "{:?}", gateway.warnings());
+    for backend in ["one/app:80", "one/next:80"] {
+        eventually("the age shows", || error(&gateway, backend).is_some_and(|error| error.contains("403")))
+            .await;
+        assert_eq!(hosts(&gateway, backend), ["10.0.0.1:80"]);
+    }
+    // What cannot be seen, and what can.
+    server.put(SLICES, slice("next", &[2]));
+    server.put("httproutes", route("more", "next"));
+    let routes = || gateway.gateway().table().routes().len();
+    eventually("routes are followed", || routes() == 2).await;
+    eventually("and spoken about", || is_accepted(&server, "more")).await;
+    assert_eq!(hosts(&gateway, "one/next:80"), ["10.0.0.1:80"], "the last good ones");
+    server.allow(SLICES);
+    eventually("what was missed", || hosts(&gateway, "one/next:80") == ["10.0.0.2:80"]).await;
+    eventually("no error any more", || error(&gateway, "one/next:80").is_none()).await;
+    assert_eq!(gateway.warnings(), Vec::<String>::new());
+    gateway.stop(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_kind_that_may_not_be_read_any_more_the_last_good_objects_stay() {
+    let kinds = [
+        ("gatewayclasses", "GatewayClasses"),
+        ("gateways", "Gateways"),
+        ("services", "Services"),
+        ("httproutes", "HTTPRoutes"),
+    ];
+    let server = world().await;
+    let gateway = start(&server).await;
+    let routes = || gateway.gateway().table().routes().len();
+    eventually("the route is spoken about", || is_accepted(&server, "r")).await;
+    for (kind, name) in kinds {
+        revoke(&server, kind);
+        eventually("it is told", || refuses(&gateway, name)).await;
+    }
+    assert_eq!(gateway.warnings().len(), kinds.len(), "{:?}", gateway.warnings());
+    // Something that can be seen, so that all is translated anew.
+    server.put("httproutes", route("more", "next"));
+    server.delete("services", "one", "next");
+    let rpc = json!({ "parentRefs": [{ "name": "g" }], "rules": [{ "backendRefs": [{ "name": "app", "port": 80 }] }] });
+    let rpc = json!({
+        "apiVersion": GATEWAY_API, "kind": "GRPCRoute",
+        "metadata": { "namespace": "one", "name": "rpc", "generation": 1 }, "spec": rpc,
+    });
+    server.put("grpcroutes", rpc);
+    eventually("it is served beside what was there", || routes() == 2).await;
+    server.put(SLICES, slice("next", &[2]));
+    eventually("endpoints are followed", || hosts(&gateway, "one/next:80") == ["10.0.0.2:80"]).await;
+    assert!(is_accepted(&server, "r"), "nothing is taken back");
+    for (kind, _) in kinds {
+        server.allow(kind);
+    }
+    eventually("what was missed", || routes() == 3).await;
+    let lost = || {
+        let route = server.get("httproutes", "one", "more").unwrap();
+        route["status"]["parents"][0]["conditions"][1]["reason"] == "BackendNotFound"
+    };
+    eventually("the Service that went meanwhile", lost).await;
+    eventually("no warning any more", || gateway.warnings().is_empty()).await;
+    gateway.stop(Duration::ZERO).await;
+}
+
+fn is_accepted(server: &Server, name: &str) -> bool {
+    let route = server.get("httproutes", "one", name).unwrap();
+    route["status"]["parents"][0]["conditions"][0]["status"] == "True"
 }
