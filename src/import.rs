@@ -11,7 +11,6 @@ mod yaml;
 use std::fmt;
 use std::path::Path;
 
-use crate::config;
 use crate::gateway_api::manifests;
 use crate::gateway_api::resources::Key;
 
@@ -58,8 +57,7 @@ pub fn import(path: &Path, gateway: &Key) -> Result<Import, String> {
     if manifests::are_at(path) {
         return ingress::import(path, gateway);
     }
-    let text = config::read_text(path).map_err(told)?;
-    nginx::import(&path.display().to_string(), &text).map_err(told)
+    nginx::import(path).map_err(told)
 }
 
 #[cfg(test)]

@@ -327,7 +327,7 @@ pub const FILE_WRITING: Duration = Duration::from_secs(2);
 pub const SLICES_RESYNC: Duration = Duration::from_secs(5);
 /// How long changes of Kubernetes resources are collected before routes are compiled again.
 pub const RESOURCES_SETTLE: Duration = Duration::from_millis(50);
-/// Files below a folder of manifests.
+/// Files below a folder of manifests, or of an nginx configuration that is imported.
 pub const MANIFEST_FILES: usize = 10_000;
 /// Bytes of a configuration or endpoint file.
 pub const FILE_BYTES: u64 = 64 * MIB as u64;

@@ -2,6 +2,7 @@
 //! RequestMirror filter.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::Service;
@@ -27,7 +28,7 @@ pub(super) fn import(path: &Path, gateway: &Key) -> Result<Import, String> {
     for file in &read.files {
         let text = config::read_text(file).map_err(|error| format!("{}: {error}", file.display()))?;
         for document in config::documents(&text).into_iter().filter_map(|(_, document)| document.ok()) {
-            for ingress in ingresses(document) {
+            for ingress in ingresses(document, &mut import) {
                 found += 1;
                 let key =
                     Key::new(ingress.namespace().unwrap_or_else(|| "default".to_owned()), ingress.name_any());
@@ -42,13 +43,29 @@ pub(super) fn import(path: &Path, gateway: &Key) -> Result<Import, String> {
     }
 }
 
-/// The Ingresses in a document, which may be a list.
-fn ingresses(document: Value) -> Vec<Ingress> {
+/// The Ingresses in a document, which may be a list; of those that cannot be read it is said.
+fn ingresses(document: Value, import: &mut Import) -> Vec<Ingress> {
     if let Some(items) = document.get("items").and_then(Value::as_array) {
-        return items.iter().cloned().flat_map(ingresses).collect();
+        return items.iter().cloned().flat_map(|item| ingresses(item, import)).collect();
     }
-    let is_one = document["kind"] == "Ingress" && document["apiVersion"] == "networking.k8s.io/v1";
-    is_one.then(|| serde_json::from_value(document).ok()).flatten().into_iter().collect()
+    if document["kind"] != "Ingress" {
+        return Vec::new();
+    }
+    let text = |at: &str| document.pointer(at).and_then(Value::as_str).unwrap_or_default();
+    let place = format!("Ingress {}/{}", text("/metadata/namespace"), text("/metadata/name"))
+        .replace(" /", " default/");
+    if document["apiVersion"] != "networking.k8s.io/v1" {
+        import
+            .note(place, format!("apiVersion {} is not carried over: make it v1 first", text("/apiVersion")));
+        return Vec::new();
+    }
+    match serde_json::from_value(document) {
+        Ok(ingress) => vec![ingress],
+        Err(error) => {
+            import.note(place, format!("it cannot be read and is not carried over: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 struct Work<'a> {
@@ -61,8 +78,8 @@ struct Work<'a> {
 /// Who gets copies.
 struct Target {
     reference: Value,
-    /// The Host that nginx sends there.
-    host: String,
+    /// The Host of copies, if it is not the client's.
+    host: Option<String>,
 }
 
 impl Work<'_> {
@@ -87,10 +104,22 @@ impl Work<'_> {
                 self.note(format!("the annotation {ANNOTATIONS}{name} is not carried over"));
             }
         }
-        let target = annotations.get("mirror-target").and_then(|target| self.target(target));
+        let mut target = annotations.get("mirror-target").and_then(|target| self.target(target));
+        match (&mut target, annotations.get("mirror-host")) {
+            // The client's, which copies have here if nothing else is said.
+            (Some(target), Some(&"$host" | &"$http_host")) => target.host = None,
+            (Some(target), Some(host)) if host.contains('$') => {
+                target.host = None;
+                self.note(format!("mirror-host {host} is not carried over: it is a variable"));
+            }
+            (Some(target), Some(host)) => target.host = Some((*host).to_owned()),
+            _ => {}
+        }
         if target.is_some() && annotations.get("mirror-request-body").is_some_and(|value| *value != "on") {
             self.note("mirror-request-body is not carried over: copies have bodies, within their budget");
         }
+        let regex =
+            annotations.get("use-regex") == Some(&"true") || annotations.contains_key("rewrite-target");
         let Some(spec) = &ingress.spec else { return };
         if spec.tls.iter().flatten().next().is_some() {
             self.note("tls is not carried over: certificates belong to listeners of the Gateway");
@@ -98,15 +127,11 @@ impl Work<'_> {
         if let Some(backend) = &spec.default_backend {
             let path =
                 HTTPIngressPath { backend: backend.clone(), path: None, path_type: "Prefix".to_owned() };
-            self.route("default", None, &[path], target.as_ref());
+            self.route("default", None, &[path], target.as_ref(), false);
         }
         for (index, rule) in spec.rules.iter().flatten().enumerate() {
             let paths = rule.http.as_ref().map(|http| http.paths.as_slice()).unwrap_or_default();
-            self.route(&(index + 1).to_string(), rule.host.as_deref(), paths, target.as_ref());
-        }
-        if let Some(target) = target {
-            let host = annotations.get("mirror-host").copied().unwrap_or(&target.host);
-            self.policies(ingress, host);
+            self.route(&(index + 1).to_string(), rule.host.as_deref(), paths, target.as_ref(), regex);
         }
     }
 
@@ -116,13 +141,25 @@ impl Work<'_> {
         host: Option<&str>,
         paths: &[HTTPIngressPath],
         target: Option<&Target>,
+        regex: bool,
     ) {
         let mut rules = Vec::new();
         for path in paths {
+            let value = path.path.as_deref().unwrap_or("/");
+            if regex && value.contains(['(', '|', '[', '*', '+', '?', '\\', '^', '$', '{']) {
+                self.note(format!(
+                    "the path {value} is not carried over: write it as a RegularExpression by hand"
+                ));
+                continue;
+            }
             let Some(backend) = self.backend(&path.backend) else { continue };
             // What is left to the implementation is a prefix for nginx.
             let kind = if path.path_type == "Exact" { "Exact" } else { "PathPrefix" };
-            let value = path.path.as_deref().unwrap_or("/");
+            if path.path_type == "ImplementationSpecific" && !value.ends_with('/') {
+                self.note(format!(
+                    "{value} takes whole segments here: {value}/x, and not {value}x as in nginx"
+                ));
+            }
             let mut rule = json!({
                 "matches": [{ "path": { "type": kind, "value": value } }],
                 "backendRefs": [backend],
@@ -148,6 +185,13 @@ impl Work<'_> {
         self.put(&json!({
             "apiVersion": format!("{GROUP}/v1"), "kind": "HTTPRoute", "metadata": metadata, "spec": spec,
         }));
+        // What Gateway API has no word for.
+        if let Some(host) = target.and_then(|target| target.host.as_ref()) {
+            self.put(&json!({
+                "apiVersion": "mirrorgate.dev/v1alpha1", "kind": "MirrorPolicy", "metadata": metadata,
+                "spec": { "targetRef": { "kind": "HTTPRoute", "name": metadata["name"] }, "host": host },
+            }));
+        }
     }
 
     fn backend(&mut self, backend: &IngressBackend) -> Option<Value> {
@@ -205,7 +249,7 @@ impl Work<'_> {
             }
             _ => self.outside(host, port, tls),
         };
-        Some(Target { reference, host: authority.to_owned() })
+        Some(Target { reference, host: Some(host.to_owned()) })
     }
 
     /// Lets routes of the Ingress's namespace refer to a Service of another one.
@@ -224,13 +268,26 @@ impl Work<'_> {
     fn outside(&mut self, host: &str, port: u16, tls: bool) -> Value {
         let name = format!("{}-mirror", self.key.name);
         let metadata = json!({ "name": name, "namespace": self.key.namespace });
-        self.put(&json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": metadata,
-            "spec": {
-                "type": "ExternalName", "externalName": host,
-                "ports": [{ "name": "mirror", "port": port }],
-            },
-        }));
+        let ports = json!([{ "name": "mirror", "port": port }]);
+        match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Err(_) => self.put(&json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": metadata,
+                "spec": { "type": "ExternalName", "externalName": host, "ports": ports },
+            })),
+            // A name that is an address is none.
+            Ok(address) => {
+                self.put(&json!({
+                    "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": { "ports": ports },
+                }));
+                let mut labelled = metadata.clone();
+                labelled["labels"] = json!({ "kubernetes.io/service-name": name });
+                self.put(&json!({
+                    "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": labelled,
+                    "addressType": if address.is_ipv4() { "IPv4" } else { "IPv6" },
+                    "ports": ports, "endpoints": [{ "addresses": [address] }],
+                }));
+            }
+        }
         if tls {
             self.put(&json!({
                 "apiVersion": format!("{GROUP}/v1"), "kind": "BackendTLSPolicy", "metadata": metadata,
@@ -242,22 +299,6 @@ impl Work<'_> {
             self.note("nginx does not verify the certificate of an https mirror-target; here it is verified");
         }
         json!({ "name": name, "port": port })
-    }
-
-    /// What Gateway API has no word for: the Host of copies.
-    fn policies(&mut self, ingress: &Ingress, host: &str) {
-        let rules = ingress.spec.iter().flat_map(|spec| spec.rules.iter().flatten()).count();
-        let default = ingress.spec.as_ref().is_some_and(|spec| spec.default_backend.is_some());
-        let suffixes =
-            (1..=rules).map(|index| index.to_string()).chain(default.then(|| "default".to_owned()));
-        for suffix in suffixes {
-            let name = format!("{}-{suffix}", self.key.name);
-            self.put(&json!({
-                "apiVersion": "mirrorgate.dev/v1alpha1", "kind": "MirrorPolicy",
-                "metadata": { "name": name, "namespace": self.key.namespace },
-                "spec": { "targetRef": { "kind": "HTTPRoute", "name": name }, "host": host },
-            }));
-        }
     }
 }
 

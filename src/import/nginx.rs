@@ -2,78 +2,42 @@
 //! `proxy_pass` to another server, perhaps behind `split_clients`.
 
 mod backends;
+mod files;
 mod mirrors;
+mod scopes;
 mod syntax;
+
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use self::backends::Backends;
-use self::syntax::Directive;
+use self::files::Files;
+use self::scopes::{KNOWN_FIELDS, inherited};
+use self::syntax::{Directive, Place};
 use super::{Import, yaml};
 
-/// Directives that need no counterpart: what they ask for is how things are here, or nobody's concern.
-const NEEDLESS: &[&str] = &[
-    "access_log",
-    "client_max_body_size",
-    "default_type",
-    "error_log",
-    "events",
-    "gzip",
-    "include",
-    "internal",
-    "keepalive",
-    "keepalive_timeout",
-    "location",
-    "log_format",
-    "map_hash_bucket_size",
-    "mirror",
-    "mirror_request_body",
-    "pid",
-    "proxy_buffering",
-    "proxy_http_version",
-    "proxy_pass",
-    "proxy_pass_request_body",
-    "proxy_request_buffering",
-    "proxy_set_header",
-    "proxy_ssl_server_name",
-    "resolver",
-    "sendfile",
-    "server_name",
-    "server_names_hash_bucket_size",
-    "server_tokens",
-    "tcp_nodelay",
-    "tcp_nopush",
-    "types",
-    "types_hash_max_size",
-    "user",
-    "worker_connections",
-    "worker_processes",
-    "zone",
-    "listen",
-    "ssl_certificate",
-    "ssl_certificate_key",
-];
-
-/// The text of the file called `file` as a configuration of ours.
-pub(super) fn import(file: &str, text: &str) -> Result<Import, String> {
-    let top = syntax::parse(text)?;
+/// The nginx configuration at `path`, with what it includes, as a configuration of ours. Blocks.
+pub(super) fn import(path: &Path) -> Result<Import, String> {
+    let Files { names, directives, problems } = Files::read(path)?;
     // A file of conf.d has no `http` around it.
-    let mut scope: Vec<Directive> = Vec::new();
-    for directive in top {
-        match directive.name() {
-            "http" => scope.extend(directive.block),
-            _ => scope.push(directive),
-        }
-    }
-    let http = Directive { line: 1, words: vec!["http".to_owned()], block: scope };
+    let (around, inside): (Vec<_>, Vec<_>) =
+        directives.into_iter().partition(|directive| directive.name() == "http");
+    let mut scope = inside;
+    scope.extend(around.into_iter().flat_map(|http| http.block));
+    let http = Directive { at: Place::default(), words: vec!["http".to_owned()], block: scope };
     let mut work = Work {
-        file,
+        files: &names,
         http: &http,
         import: Import::default(),
         backends: Backends::default(),
         listeners: Map::new(),
         routes: Vec::new(),
     };
+    for (at, problem) in problems {
+        work.note(at, problem);
+    }
+    work.not_carried(&http);
     for server in http.all("server") {
         work.server(server);
     }
@@ -84,7 +48,7 @@ pub(super) fn import(file: &str, text: &str) -> Result<Import, String> {
 }
 
 struct Work<'a> {
-    file: &'a str,
+    files: &'a [String],
     http: &'a Directive,
     import: Import,
     backends: Backends,
@@ -93,19 +57,24 @@ struct Work<'a> {
     routes: Vec<Value>,
 }
 
-impl Work<'_> {
-    fn note(&mut self, line: usize, message: impl Into<String>) {
-        self.import.note(format!("{}:{line}", self.file), message);
+impl<'a> Work<'a> {
+    fn note(&mut self, at: Place, message: impl Into<String>) {
+        let file = self.files.get(at.file).map(String::as_str).unwrap_or_default();
+        self.import.note(format!("{file}:{}", at.line), message);
     }
 
-    fn server(&mut self, server: &Directive) {
-        let addresses = self.listen(server);
+    fn server(&mut self, server: &'a Directive) {
+        self.not_carried(server);
+        let Some(addresses) = self.listen(server) else {
+            self.note(server.at, "the server is not carried over: it listens to nothing that could be");
+            return;
+        };
         let mut hosts = Vec::new();
         for name in server.all("server_name").flat_map(|names| names.words.iter().skip(1)) {
             match name.as_str() {
                 "_" | "" => {}
                 name if name.starts_with('~') || name.ends_with(".*") => {
-                    self.note(server.line, format!("the server_name {name} is not carried over"));
+                    self.note(server.at, format!("the server_name {name} is not carried over"));
                 }
                 name => match name.strip_prefix('.') {
                     Some(domain) => hosts.extend([domain.to_owned(), format!("*.{domain}")]),
@@ -115,7 +84,7 @@ impl Work<'_> {
         }
         if !hosts.is_empty() && self.http.all("server").count() > 1 {
             self.note(
-                server.line,
+                server.at,
                 "nginx gives requests for hosts of no server to the first one; here they are answered 404",
             );
         }
@@ -124,83 +93,87 @@ impl Work<'_> {
                 self.location(server, location, &hosts, &addresses);
             } else if location.all("internal").next().is_none() {
                 self.note(
-                    location.line,
+                    location.at,
                     format!("{} has no proxy_pass and is not carried over", location.words.join(" ")),
                 );
             }
         }
     }
 
-    /// Adds what a server listens to; the addresses.
-    fn listen(&mut self, server: &Directive) -> Vec<String> {
+    /// Adds what a server listens to; the addresses, if there are any.
+    fn listen(&mut self, server: &'a Directive) -> Option<Vec<String>> {
         let mut addresses = Vec::new();
         for listen in server.all("listen") {
             let address = match listen.argument(0) {
                 unix if unix.starts_with("unix:") => {
-                    self.note(listen.line, "a Unix socket to listen to is not carried over");
+                    self.note(listen.at, "a Unix socket to listen to is not carried over");
                     continue;
                 }
                 port if port.parse::<u16>().is_ok() => format!("0.0.0.0:{port}"),
                 star if star.starts_with("*:") => star.replacen('*', "0.0.0.0", 1),
+                local if local.starts_with("localhost:") => local.replacen("localhost", "127.0.0.1", 1),
                 address if address.parse::<std::net::SocketAddr>().is_ok() => address.to_owned(),
                 address if address.parse::<std::net::IpAddr>().is_ok() => format!("{address}:80"),
                 other => {
-                    self.note(listen.line, format!("listen {other} is not carried over: it is no address"));
+                    self.note(listen.at, format!("listen {other} is not carried over: it is no address"));
                     continue;
                 }
             };
             let listener =
                 self.listeners.entry(address.clone()).or_insert_with(|| json!({ "address": address }));
             if listen.words.iter().any(|word| word == "ssl") {
-                let (cert, key) = (server.last("ssl_certificate"), server.last("ssl_certificate_key"));
-                if let (Some(cert), Some(key)) = (cert, key) {
-                    let pair = json!({ "cert": cert.argument(0), "key": key.argument(0) });
-                    match listener.pointer_mut("/tls/certificates").and_then(Value::as_array_mut) {
-                        Some(all) => all.push(pair),
-                        None => listener["tls"] = json!({ "certificates": [pair] }),
+                let file =
+                    |name| inherited([server, server, self.http], name).last().map(|one| one.argument(0));
+                match (file("ssl_certificate"), file("ssl_certificate_key")) {
+                    (Some(cert), Some(key)) => {
+                        let pair = json!({ "cert": cert, "key": key });
+                        match listener.pointer_mut("/tls/certificates").and_then(Value::as_array_mut) {
+                            Some(all) => all.push(pair),
+                            None => listener["tls"] = json!({ "certificates": [pair] }),
+                        }
                     }
+                    _ => self.note(listen.at, "ssl is not carried over: there is no certificate for it"),
                 }
             }
             addresses.push(address);
         }
-        if addresses.is_empty() {
+        if server.all("listen").next().is_none() {
             self.listeners.entry("0.0.0.0:80").or_insert_with(|| json!({ "address": "0.0.0.0:80" }));
             addresses.push("0.0.0.0:80".to_owned());
         }
-        addresses
+        (!addresses.is_empty()).then_some(addresses)
     }
 
-    fn location(&mut self, server: &Directive, location: &Directive, hosts: &[String], addresses: &[String]) {
-        let line = location.line;
+    fn location(
+        &mut self,
+        server: &'a Directive,
+        location: &'a Directive,
+        hosts: &[String],
+        addresses: &[String],
+    ) {
+        let at = location.at;
         let (kind, path) = match (location.argument(0), location.argument(1)) {
             ("=", path) => ("exact", path),
             ("^~", path) => ("prefix", path),
             ("~" | "~*", expression) => {
                 self.note(
-                    line,
+                    at,
                     format!("the location ~ {expression} is not carried over: write it as a regex by hand"),
                 );
                 return;
             }
             (path, "") if path.starts_with('/') => ("prefix", path),
             _ => {
-                self.note(line, format!("{} is not carried over", location.words.join(" ")));
+                self.note(at, format!("{} is not carried over", location.words.join(" ")));
                 return;
             }
         };
         if kind == "prefix" && !path.ends_with('/') {
-            self.note(
-                line,
-                format!("{path} takes whole segments here: {path}/x, and not {path}x as in nginx"),
-            );
+            self.note(at, format!("{path} takes whole segments here: {path}/x, and not {path}x as in nginx"));
         }
-        for other in &location.block {
-            if !NEEDLESS.contains(&other.name()) {
-                self.note(other.line, format!("{} is not carried over", other.name()));
-            }
-        }
+        self.not_carried(location);
         let pass = location.last("proxy_pass").map(|pass| pass.argument(0).to_owned()).unwrap_or_default();
-        let Some((backend, uri)) = self.backend(line, &pass) else { return };
+        let Some((backend, uri)) = self.backend(at, &pass) else { return };
         let mut route = json!({ "name": format!("route-{}", self.routes.len() + 1) });
         if !hosts.is_empty() {
             route["hosts"] = json!(hosts);
@@ -208,11 +181,19 @@ impl Work<'_> {
         route["listeners"] = json!(addresses);
         route["matches"] = json!([{ "path": { kind: path } }]);
         route["backend"] = backend.into();
-        if !uri.is_empty() && uri != path {
-            route["filters"] = match kind {
-                "exact" => json!({ "path": { "full": uri } }),
-                _ => json!({ "path": { "prefix": uri } }),
-            };
+        match uri.trim_start_matches('/') {
+            // As it came, which is how it goes on here.
+            "$request_uri" => {}
+            variable if variable.contains('$') => {
+                self.note(at, format!("the path of proxy_pass {pass} is not carried over: it is a variable"));
+            }
+            _ if uri.is_empty() || uri == path => {}
+            _ => {
+                route["filters"] = match kind {
+                    "exact" => json!({ "path": { "full": uri } }),
+                    _ => json!({ "path": { "prefix": uri } }),
+                };
+            }
         }
         self.headers(server, location);
         let mirrors = self.mirrors(server, location);
@@ -223,28 +204,18 @@ impl Work<'_> {
     }
 
     /// What nginx sets in the head towards the primary.
-    fn headers(&mut self, server: &Directive, location: &Directive) {
-        let set = inherited(server, location, "proxy_set_header");
+    fn headers(&mut self, server: &'a Directive, location: &'a Directive) {
+        let set = inherited([location, server, self.http], "proxy_set_header");
         let host =
             set.iter().find(|one| one.argument(0).eq_ignore_ascii_case("host")).map(|one| one.argument(1));
         if !host.is_some_and(|host| matches!(host, "$host" | "$http_host")) {
-            self.note(location.line, "the client's Host goes through here; nginx sends another one");
+            self.note(location.at, "the client's Host goes through here; nginx sends another one");
         }
         for one in set {
-            let known = [
-                "host",
-                "connection",
-                "upgrade",
-                "x-real-ip",
-                "x-forwarded-for",
-                "x-forwarded-proto",
-                "x-forwarded-host",
-                "x-request-id",
-            ];
             let name = one.argument(0).to_ascii_lowercase();
-            if !known.contains(&name.as_str()) {
+            if name != "host" && !KNOWN_FIELDS.contains(&name.as_str()) {
                 self.note(
-                    one.line,
+                    one.at,
                     format!(
                         "proxy_set_header {name} of the primary is not carried over: write it under filters"
                     ),
@@ -265,10 +236,4 @@ impl Work<'_> {
         import.text = yaml::document(&config.into());
         import
     }
-}
-
-/// The directives called `name` of `location`, or where it has none of `server`, as nginx inherits them.
-fn inherited<'d>(server: &'d Directive, location: &'d Directive, name: &'d str) -> Vec<&'d Directive> {
-    let own: Vec<_> = location.all(name).collect();
-    if own.is_empty() { server.all(name).collect() } else { own }
 }

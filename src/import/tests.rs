@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::config;
 use crate::gateway_api::listeners::Addresses;
 use crate::gateway_api::manifests::Manifests;
 use crate::gateway_api::translate::{Settings, translate};
@@ -83,7 +84,7 @@ fn an_ingress_becomes_routes_that_are_served() {
     assert_eq!(translation.routes.len(), 2);
     for index in 0..2 {
         assert_eq!(&*plan(index).mirrors[0].backend, "test/next:8080");
-        assert_eq!(plan(index).mirrors[0].edits.host.as_ref().unwrap(), "next.test.svc.cluster.local:8080");
+        assert_eq!(plan(index).mirrors[0].edits.host.as_ref().unwrap(), "next.test.svc.cluster.local");
     }
     let backends: Vec<_> = translation.backends.iter().map(|spec| &*spec.name).collect();
     assert_eq!(backends, ["default/api:80", "default/web:8000", "test/next:8080"]);
@@ -192,4 +193,173 @@ server {
     let mirror = &plan.routes[0].mirrors[0];
     assert_eq!((&*mirror.backend, mirror.share.fraction.percent()), ("next", 2.5));
     assert_eq!(mirror.sample_by, None);
+}
+
+/// Imports the first of `files`, which may include the others.
+fn imported_files(files: &[(&str, &str)]) -> Import {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    import(&folder.path().join(files[0].0), &Key::new("gw", "g")).unwrap()
+}
+
+#[test]
+fn what_is_included_is_read_in_its_place() {
+    let import = imported_files(&[
+        (
+            "nginx.conf",
+            "http { include mime.types; include conf.d/*.conf; upstream app { server 127.0.0.1:9001; } }\nstream { server { listen 9; } }",
+        ),
+        ("conf.d/b.conf", "server { listen 82; location / { proxy_pass http://app; } }"),
+        (
+            "conf.d/a.conf",
+            "server {\n listen 81;\n include snippets/mirror.conf;\n location / {\n  mirror /m;\n  proxy_pass http://app;\n } }",
+        ),
+        ("conf.d/old.conf.bak", "{"),
+        (
+            "snippets/mirror.conf",
+            "proxy_set_header Host $host;\nauth_basic on;\nlocation = /m { internal; proxy_pass http://127.0.0.1:9002$request_uri; }",
+        ),
+    ]);
+    let plan = plan(&import);
+    let addresses: Vec<_> = plan.listeners.iter().map(|listener| listener.address.to_string()).collect();
+    assert_eq!(addresses, ["0.0.0.0:81", "0.0.0.0:82"]);
+    assert_eq!(&*plan.routes[0].mirrors[0].backend, "http://127.0.0.1:9002");
+    assert_eq!(plan.routes[0].mirrors[0].edits.host, None, "the Host of the server is inherited");
+    let notes = notes(&import);
+    for part in [
+        "nginx.conf:1: include mime.types is not carried over",
+        "mirror.conf:2: auth_basic is not carried over",
+        "nginx.conf:2: stream is not carried over",
+        "b.conf:1: the client's Host goes through",
+    ] {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
+    assert!(!notes.contains("a.conf"), "{notes}");
+}
+
+#[test]
+fn a_file_that_includes_itself_ends() {
+    let import = imported_files(&[
+        ("nginx.conf", "include x.conf; server { location / { proxy_pass http://127.0.0.1:1; } }"),
+        ("x.conf", "include x.conf;"),
+    ]);
+    assert!(notes(&import).contains("include each other"), "{}", notes(&import));
+}
+
+#[test]
+fn what_nginx_would_not_do_is_not_done() {
+    let import = imported(
+        "nginx.conf",
+        "
+split_clients $remote_addr $to { 5% one; 20% two; * ''; }
+upstream app { server 127.0.0.1:9001; server 127.0.0.1:9002 backup; server 127.0.0.1:9003 down; }
+upstream one { server 127.0.0.1:9011; }
+upstream two { server 127.0.0.1:9012; }
+proxy_set_header Host $host;
+client_max_body_size 1m;
+server {
+    listen localhost:8080;
+    add_header X-Frame-Options DENY;
+    mirror /m;
+    location / { proxy_pass http://app$request_uri; location /x/ { proxy_pass http://one; } }
+    location /tls/ { mirror off; proxy_pass https://app; }
+    location /to/ { mirror off; proxy_pass http://app/v/$arg_v; }
+    location = /m { internal; proxy_pass_request_body off; proxy_pass http://$to$request_uri; }
+}
+server { listen unix:/run/x.sock; location / { proxy_pass http://app; } }
+server { listen 8443 ssl; location / { return 301 /x; } }
+",
+    )
+    .unwrap();
+    let plan = plan(&import);
+    let listener = |index: usize| plan.listeners[index].address.to_string();
+    assert_eq!(
+        (plan.listeners.len(), listener(0), listener(1)),
+        (2, "127.0.0.1:8080".into(), "0.0.0.0:8443".into())
+    );
+    let shares: Vec<_> = plan.routes[0]
+        .mirrors
+        .iter()
+        .map(|mirror| (&*mirror.backend, mirror.share.fraction.percent(), mirror.on_oversize))
+        .collect();
+    assert_eq!(shares, [("one", 5.0, Oversize::HeadersOnly), ("two", 20.0, Oversize::HeadersOnly)]);
+    assert!(plan.routes.iter().all(|route| route.filters.path.is_none()), "{}", import.text);
+    for part in ["backend: app\n", "backend: app-https\n"] {
+        assert!(import.text.contains(part), "{part}: {}", import.text);
+    }
+    assert!(!import.text.contains("9002") && !import.text.contains("9003"), "{}", import.text);
+    let notes = notes(&import);
+    for part in [
+        "add_header is not",
+        "client_max_body_size is not",
+        "9002 is left out: it is marked backup",
+        "9003 is left out: it is marked down",
+        "location within a location",
+        "$to gives clients to one of several",
+        "the path of proxy_pass http://app/v/$arg_v",
+        "a Unix socket",
+        "listens to nothing",
+        "ssl is not carried over",
+        "here they are verified",
+        "location / has no proxy_pass",
+    ] {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
+}
+
+#[test]
+fn what_an_ingress_cannot_pass_on_is_said() {
+    let mirror = |name: &str, annotations: &str, path: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: {name}\n  annotations: {{ {annotations} }}\nspec:\n  rules:\n  - host: {name}.example.com\n    http:\n      paths:\n      - {{ path: '{path}', pathType: ImplementationSpecific, backend: {{ service: {{ name: api, port: {{ number: 80 }} }} }} }}\n---\n"
+        )
+    };
+    let nginx = "nginx.ingress.kubernetes.io";
+    let text = [
+        mirror(
+            "address",
+            &format!(
+                "{nginx}/mirror-target: 'http://192.0.2.7:9000$request_uri', {nginx}/mirror-host: $host"
+            ),
+            "/a",
+        ),
+        mirror(
+            "variable",
+            &format!(
+                "{nginx}/mirror-target: 'http://next.test.svc$request_uri', {nginx}/mirror-host: $http_x"
+            ),
+            "/b/",
+        ),
+        mirror(
+            "regex",
+            &format!("{nginx}/use-regex: 'true', {nginx}/mirror-target: 'http://x.y'"),
+            "/c(/|$)(.*)",
+        ),
+        "apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: { name: old }\n---\n".to_owned(),
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: { name: broken }\nspec: { rules: 7 }\n"
+            .to_owned(),
+    ];
+    let import = imported("ingress.yaml", &text.concat()).unwrap();
+    let mut manifests = Manifests::default();
+    for text in [INGRESS, GATEWAY, &import.text] {
+        manifests.add(Path::new("all.yaml"), text);
+    }
+    assert_eq!(manifests.problems, [], "{}", import.text);
+    assert_eq!(manifests.resources.http_routes.len(), 2, "{}", import.text);
+    assert_eq!(manifests.resources.mirror_policies.len(), 0, "{}", import.text);
+    assert!(import.text.contains("- \"192.0.2.7\"") && import.text.contains("addressType: IPv4"));
+    let notes = notes(&import);
+    for part in [
+        "default/address: /a takes whole segments",
+        "default/variable: mirror-host $http_x is not",
+        "default/regex: the path /c(/|$)(.*) is not",
+        "default/old: apiVersion extensions/v1beta1 is not",
+        "default/broken: it cannot be read",
+    ] {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
 }

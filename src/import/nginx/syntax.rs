@@ -1,10 +1,19 @@
 //! nginx's configuration as a tree of directives. Knows how they are written and not what they mean.
 
+/// A line of one of the files that are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Which file.
+    pub(super) file: usize,
+    /// From 1.
+    pub(super) line: usize,
+}
+
 /// A directive, with a block if it has one.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Directive {
-    /// Where it stands, from 1.
-    pub(super) line: usize,
+    /// Where it stands.
+    pub(super) at: Place,
     /// Its name and arguments, at least one word.
     pub(super) words: Vec<String>,
     /// What stands between its braces.
@@ -36,9 +45,10 @@ impl Directive {
 /// Blocks within blocks, at most.
 const DEPTH: usize = 32;
 
-/// Reads `text`; the error says where it is wrong.
-pub(super) fn parse(text: &str) -> Result<Vec<Directive>, String> {
-    let mut words = tokens(text)?.into_iter();
+/// Reads `text`, that of the file with this number; the error says where it is wrong.
+pub(super) fn parse(text: &str, file: usize) -> Result<Vec<Directive>, String> {
+    let tokens = tokens(text)?.into_iter();
+    let mut words = tokens.map(|(line, token)| (Place { file, line }, token));
     let directives = block(&mut words, 0, false)?;
     Ok(directives)
 }
@@ -52,19 +62,20 @@ enum Token {
 }
 
 fn block(
-    tokens: &mut impl Iterator<Item = (usize, Token)>,
+    tokens: &mut impl Iterator<Item = (Place, Token)>,
     depth: usize,
     inside: bool,
 ) -> Result<Vec<Directive>, String> {
     let mut directives = Vec::new();
-    let mut current = Directive { line: 0, words: Vec::new(), block: Vec::new() };
+    let mut current = Directive { at: Place::default(), words: Vec::new(), block: Vec::new() };
     let mut last = 1;
-    while let Some((line, token)) = tokens.next() {
+    while let Some((at, token)) = tokens.next() {
+        let line = at.line;
         last = line;
         match token {
             Token::Word(word) => {
                 if current.words.is_empty() {
-                    current.line = line;
+                    current.at = at;
                 }
                 current.words.push(word);
                 continue;
@@ -80,7 +91,7 @@ fn block(
             Token::Open => current.block = block(tokens, depth + 1, true)?,
             Token::End => {}
         }
-        let next = Directive { line: 0, words: Vec::new(), block: Vec::new() };
+        let next = Directive { at: Place::default(), words: Vec::new(), block: Vec::new() };
         directives.push(std::mem::replace(&mut current, next));
     }
     match inside || !current.words.is_empty() {
@@ -140,11 +151,11 @@ mod tests {
 
     #[test]
     fn directives_and_blocks() {
-        let read = parse("a b 'c; d';\nhttp { # { no\n  x \"q\\\"\" ${y}z;\n  empty {}\n}\n").unwrap();
+        let read = parse("a b 'c; d';\nhttp { # { no\n  x \"q\\\"\" ${y}z;\n  empty {}\n}\n", 0).unwrap();
         let words = |directive: &Directive| directive.words.join("|");
         assert_eq!(words(&read[0]), "a|b|c; d");
-        assert_eq!((words(&read[1]), read[1].line), ("http".to_owned(), 2));
-        assert_eq!((words(&read[1].block[0]), read[1].block[0].line), ("x|q\"|${y}z".to_owned(), 3));
+        assert_eq!((words(&read[1]), read[1].at.line), ("http".to_owned(), 2));
+        assert_eq!((words(&read[1].block[0]), read[1].block[0].at.line), ("x|q\"|${y}z".to_owned(), 3));
         assert_eq!(read[1].block[1].block, []);
     }
 
@@ -153,9 +164,9 @@ mod tests {
         for (text, line) in
             [("a", 1), ("a {\n b;", 2), ("}", 1), ("a;\n;", 2), ("a \"b\n", 1), ("a { b }", 1)]
         {
-            let error = parse(text).unwrap_err();
+            let error = parse(text, 0).unwrap_err();
             assert!(error.starts_with(&format!("line {line}:")), "{text:?}: {error}");
         }
-        assert!(parse(&"a {".repeat(10_000)).is_err(), "no stack is deep enough");
+        assert!(parse(&"a {".repeat(10_000), 0).is_err(), "no stack is deep enough");
     }
 }
