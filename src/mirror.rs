@@ -31,7 +31,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, request};
+use http::request;
 use http_body::SizeHint;
 
 use self::budget::{Budget, Permit};
@@ -40,8 +40,7 @@ use self::loop_guard::LoopGuard;
 use self::outcome::Outcome;
 use self::tee::Reader;
 use crate::memory::Account;
-use crate::plan::{CopyEdits, CopyTimeouts, Oversize, SampleKey};
-use crate::routing::matches::RouteMatch;
+use crate::plan::{MirrorPlan, Oversize};
 use crate::shard::Lane;
 use crate::upstream::http1::head::Length;
 use crate::upstream::proxy_protocol::Addresses;
@@ -57,22 +56,8 @@ pub struct Mirror {
     pub name: Arc<str>,
     /// Who gets the copies.
     pub backend: BackendRef,
-    /// What decides whether a request is in; `None` draws for each request.
-    pub sample_by: Option<SampleKey>,
-    /// Methods that are copied; `None` is all.
-    pub methods: Option<Vec<Method>>,
-    /// Alternatives, one of which must hold for what the primary gets; empty is everything.
-    pub matches: Vec<RouteMatch>,
-    /// What is changed in the copy.
-    pub edits: CopyEdits,
-    /// Deadlines of one copy.
-    pub timeouts: CopyTimeouts,
-    /// Declared bytes of a body above which `on_oversize` applies.
-    pub max_body: Option<u64>,
-    /// What happens above `max_body`.
-    pub on_oversize: Oversize,
-    /// Bytes that one copy may lag behind the primary.
-    pub lag: usize,
+    /// Of which requests, with which edits, and within which bounds.
+    pub plan: MirrorPlan,
     /// What is in flight, and whether more may be.
     pub budget: Arc<Budget>,
     /// Signs copies, so that they are known if they come back.
@@ -141,14 +126,14 @@ fn admit(
     if subject.hops.is_some() {
         return Err(Outcome::SkippedLoop);
     }
-    if mirror.methods.as_ref().is_some_and(|methods| !methods.contains(&subject.parts.method)) {
+    if mirror.plan.methods.as_ref().is_some_and(|methods| !methods.contains(&subject.parts.method)) {
         return Err(Outcome::SkippedMethod);
     }
     mirror.budget.dial().admit(|| mirror.draw(subject))?;
-    if !mirror.matches.is_empty() && !mirror.matches.iter().any(|one| one.holds(subject.parts)) {
+    if !mirror.plan.matches.is_empty() && !mirror.plan.matches.iter().any(|one| one.holds(subject.parts)) {
         return Err(Outcome::SkippedCondition);
     }
-    if mirror.on_oversize == Oversize::Skip && mirror.is_oversize(subject.length) {
+    if mirror.plan.on_oversize == Oversize::Skip && mirror.is_oversize(subject.length) {
         return Err(Outcome::SkippedOversize);
     }
     if mirror.backend.endpoints().is_empty() {
@@ -169,13 +154,14 @@ fn admit(
 
 impl Mirror {
     fn draw(&self, subject: &Subject<'_>) -> u64 {
-        let keyed = self.sample_by.as_ref().and_then(|by| sampling::draw(by, subject.parts, subject.client));
+        let keyed =
+            self.plan.sample_by.as_ref().and_then(|by| sampling::draw(by, subject.parts, subject.client));
         keyed.unwrap_or(subject.draw)
     }
 
     /// Whether a body is declared larger than the mirror wants. One of unknown length is not.
     fn is_oversize(&self, length: Length) -> bool {
-        matches!((self.max_body, length), (Some(most), Length::Exact(bytes)) if bytes > most)
+        matches!((self.plan.max_body, length), (Some(most), Length::Exact(bytes)) if bytes > most)
     }
 
     fn reader(&self, subject: &Subject<'_>, worker: &Worker) -> Option<Arc<Reader>> {
@@ -183,6 +169,6 @@ impl Mirror {
             return None;
         }
         let account = self.budget.metrics().account(worker.id(), worker.copies());
-        Some(Reader::new(Account::within(account, self.lag), subject.size))
+        Some(Reader::new(Account::within(account, self.plan.lag), subject.size))
     }
 }

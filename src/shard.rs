@@ -48,9 +48,11 @@ impl<T: Default> Sharded<T> {
         Self((0..workers.max(1)).map(|_| OnceLock::new()).collect())
     }
 
-    /// The shard of `worker`. A worker beyond the number given to `new` shares one.
+    /// The shard of `worker`. A worker beyond the number given to `new` shares the first one's. (Not
+    /// by a remainder: a request asks some twenty times, and a division is ten additions or more.)
     pub fn of(&self, worker: WorkerId) -> &T {
-        &self.0[worker.0 % self.0.len()].get_or_init(|| Box::new(Padded(T::default()))).0
+        let place = if worker.0 < self.0.len() { worker.0 } else { 0 };
+        &self.0[place].get_or_init(|| Box::new(Padded(T::default()))).0
     }
 
     /// The shards that have been used.

@@ -64,7 +64,7 @@ fn shown(route: &Route) -> Value {
     let mirrors: Value = route
         .mirrors
         .iter()
-        .map(|mirror| json!({ "backend": **mirror.backend.name(), "timeout_seconds": mirror.timeouts.total.as_secs_f64() }))
+        .map(|mirror| json!({ "backend": **mirror.backend.name(), "timeout_seconds": mirror.plan.timeouts.total.as_secs_f64() }))
         .collect();
     json!({ "name": *route.name, "backends": backends, "mirrors": mirrors })
 }

@@ -67,7 +67,7 @@ impl Copy {
         started: Instant,
         worker: &Worker,
     ) -> Self {
-        let omits = mirror.on_oversize == Oversize::HeadersOnly && mirror.is_oversize(subject.length);
+        let omits = mirror.plan.on_oversize == Oversize::HeadersOnly && mirror.is_oversize(subject.length);
         let reader = if omits { None } else { mirror.reader(subject, worker) };
         let body = reader.as_ref().map(|reader| Box::pin(reader.body()) as _);
         let key = mirror.backend.key(subject.parts, Some(subject.client));
@@ -222,7 +222,7 @@ pub(crate) async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) 
 /// cannot be connected to is called that and opens the breaker.
 fn connect_patience(mirror: &Mirror) -> Duration {
     let tried = (mirror.backend.endpoints().len() as u32).clamp(1, limits::ATTEMPTS);
-    mirror.timeouts.connect.min(mirror.timeouts.total * 3 / (4 * tried))
+    mirror.plan.timeouts.connect.min(mirror.plan.timeouts.total * 3 / (4 * tried))
 }
 
 /// When nothing more can come of a copy. The mirror's time runs from the end of the request: a slow
@@ -239,9 +239,9 @@ async fn deadline(
     {
         return ExchangeError::Request(BodyError::Cut);
     }
-    let total = mirror.timeouts.total;
+    let total = mirror.plan.timeouts.total;
     let mut left = total;
-    if let Some(first_byte) = mirror.timeouts.first_byte.filter(|first_byte| *first_byte < total) {
+    if let Some(first_byte) = mirror.plan.timeouts.first_byte.filter(|first_byte| *first_byte < total) {
         let asked = tokio::time::Instant::now();
         worker.alarm(first_byte).await;
         if answer.lock().is_ok_and(|answer| answer.status.is_none()) {

@@ -32,7 +32,7 @@ pub(super) fn message(
     omits: bool,
     (now, span): (Instant, u64),
 ) -> Result<Message, ExchangeError> {
-    let edited = (!mirror.edits.is_empty()).then(|| edited(subject, &mirror.edits));
+    let edited = (!mirror.plan.edits.is_empty()).then(|| edited(subject, &mirror.plan.edits));
     let parts = edited.as_ref().unwrap_or(subject.parts);
     let marker = match subject.hops {
         // Nearly always, and without an allocation.

@@ -328,14 +328,7 @@ impl Builder {
             budget: self.budget(&route.name, &name, plan),
             name,
             backend,
-            sample_by: plan.sample_by.clone(),
-            methods: plan.methods.clone(),
-            matches: plan.matches.clone(),
-            edits: plan.edits.clone(),
-            timeouts: plan.timeouts,
-            max_body: plan.max_body,
-            on_oversize: plan.on_oversize,
-            lag: plan.lag,
+            plan: plan.clone(),
             guard: self.guard.clone(),
         }
     }

@@ -1,8 +1,10 @@
 //! Whether there is a copy: every reason against it counted as itself, and the bounds of a budget.
 
+use http::Method;
+
 use super::*;
-use crate::plan::{Fraction, SharePlan};
-use crate::routing::matches::ValueMatch;
+use crate::plan::{Fraction, SampleKey, SharePlan};
+use crate::routing::matches::{RouteMatch, ValueMatch};
 
 #[tokio::test]
 async fn each_reason_not_to_copy_is_counted_as_itself() {

@@ -7,6 +7,7 @@ use std::task::Poll;
 use http::HeaderMap;
 
 use super::*;
+use crate::plan::CopyEdits;
 use crate::routing::filter::PathRewrite;
 
 #[tokio::test]
