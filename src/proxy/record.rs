@@ -30,6 +30,8 @@ pub struct Finish {
     status: Option<StatusCode>,
     reason: Reason,
     complete: bool,
+    /// HEAD, whose reply ends with its head.
+    head_alone: bool,
     route: Option<Arc<Route>>,
     endpoint: Option<Arc<Endpoint>>,
     backend: Option<Arc<str>>,
@@ -82,6 +84,7 @@ impl Finish {
             status: None,
             reason: Reason { flag: ResponseFlag::None, details: "client_gone" },
             complete: false,
+            head_alone: request.method() == Method::HEAD,
             route: None,
             endpoint: None,
             backend: None,
@@ -167,6 +170,7 @@ impl Finish {
     pub fn replied(&mut self, status: StatusCode, reason: Reason) {
         self.status = Some(status);
         self.reason = reason;
+        self.complete |= self.head_alone;
     }
 
     /// Bytes of the reply's body were handed over.

@@ -200,27 +200,32 @@ async fn the_access_log_has_a_record_of_each_request_and_of_each_copy() {
     let log = folder.path().join("access.log");
     let (primary, mirror, nobody) =
         (Upstream::saying("p").await, Upstream::saying("m").await, Upstream::nobody().await);
-    let silent = Upstream::silent().await;
+    let (silent, bodiless) = (Upstream::silent().await, Upstream::saying("").await);
     let gateway = gateway(&format!(
         "access_log: {{ file: {} }}
          routes:
            - {{ name: fine, matches: [{{ path: {{ exact: /fine }} }}], backend: 'http://{}', mirrors: ['http://{}'] }}
+           - {{ name: bodiless, matches: [{{ path: {{ exact: /head }} }}, {{ path: {{ exact: /nothing }} }}], backend: 'http://{}' }}
            - {{ name: refused, matches: [{{ path: {{ exact: /refused }} }}], backend: 'http://{nobody}' }}
            - {{ name: empty, matches: [{{ path: {{ exact: /empty }} }}], backend: none }}
            - {{ name: slow, matches: [{{ path: {{ exact: /slow }} }}], backend: 'http://{}', timeouts: {{ backend: 50ms }} }}
          backends: {{ none: {{ endpoints: [] }} }}",
-        log.display(), primary.address, mirror.address, silent.address
+        log.display(), primary.address, mirror.address, bodiless.address, silent.address
     ))
     .await;
     for path in ["/fine", "/refused", "/empty", "/slow", "/nowhere"] {
         gateway.get(path).await;
     }
+    let mut head = gateway.connect().await;
+    head.send("HEAD /head HTTP/1.1\r\nhost: test\r\n\r\n").await;
+    head.response_to("HEAD").await.unwrap();
+    gateway.get("/nothing").await;
     gateway.outcome("delivered", 1).await;
     let records = || -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     };
-    eventually("six records", || records().len() == 6).await;
+    eventually("eight records", || records().len() == 8).await;
     let records = records();
     let of = |path: &str| {
         records.iter().filter(|record| record["x-envoy-origin-path"] == path).collect::<Vec<_>>()
@@ -235,6 +240,10 @@ async fn the_access_log_has_a_record_of_each_request_and_of_each_copy() {
             (&code.into(), &flag.into()),
             "{path}"
         );
+    }
+    for bodiless in [&of("/nothing")[0], &of("/head")[0]] {
+        let said = (&bodiless["response_flags"], &bodiless["response_code_details"]);
+        assert_eq!(said, (&"-".into(), &"via_upstream".into()), "{bodiless}");
     }
     let fine = of("/fine");
     assert_eq!(fine.len(), 2);

@@ -44,7 +44,12 @@ pub enum Content {
 impl ReplyBody {
     /// A reply of `content`, whose end is reported to `finish`, and which is broken off at `deadline`.
     pub fn new(content: Content, finish: Finish, deadline: Option<Alarm>, trailers: Trailers) -> Self {
-        Self { content, finish, deadline, trailers, pieces: None }
+        let mut reply = Self { content, finish, deadline, trailers, pieces: None };
+        // Nobody asks a body for what it does not have: hyper sends the head alone.
+        if reply.is_end_stream() {
+            reply.finish.complete();
+        }
+        reply
     }
 
     /// The same, with `piece` told what of it was taken.
