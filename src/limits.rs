@@ -244,6 +244,8 @@ pub const MIRROR_RESPONSE_BYTES: u64 = 256 * KIB as u64;
 /// best. Nobody waits for a copy's answer, and one without an end would fill what the kernel gives: 2 MiB
 /// were written by a mirror for each [`MIRROR_RESPONSE_BYTES`] that were read of it.
 pub const RECEIVED_BYTES: [Option<u32>; 2] = [None, Some(64 * KIB as u32)];
+/// How often it is looked whether a copy over HTTP/2 was written whose answer is not read any more.
+pub const MIRROR_WRITTEN_LOOK: Duration = Duration::from_millis(2);
 /// Part of the process' file descriptors that copies may have at once, numerator and denominator: so
 /// that clients and primaries never run out of them on account of mirrors that hold their connections.
 pub const MIRROR_DESCRIPTORS: (usize, usize) = (1, 4);

@@ -186,27 +186,21 @@ pub(crate) enum Thrown {
 /// Reads an answer to its end so that the connection can be used again, or closes it when that takes
 /// too many bytes.
 ///
-/// While the request is on its way the answer may be longer by what the mirror took of it: one that
-/// echoes would otherwise be cut off in the middle of a request that it was said to have. What is
-/// longer than that stays in the socket, where it costs nothing, until the request is written.
+/// The answer may be longer by what the mirror took of the request: one that echoes would otherwise be cut
+/// off in the middle of a request that it was said to have, and does not yet have when its last byte was
+/// written. What is longer than that stays in the socket, where it costs nothing, until the request is
+/// written.
 pub(crate) async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) -> Thrown {
     let most = limits::MIRROR_RESPONSE_BYTES;
-    let (mut before, mut after) = (0_u64, 0_u64);
+    let mut read = 0_u64;
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let Ok(frame) = frame else { return Thrown::Broken };
-        let size = frame.data_ref().map_or(0, Buf::remaining) as u64;
-        let fits = match reader.filter(|reader| reader.ended().is_none()) {
-            Some(reader) => {
-                before += size;
-                before <= reader.taken() + most
-            }
-            None => {
-                after += size;
-                after <= most
-            }
-        };
-        if !fits {
+        read += frame.data_ref().map_or(0, Buf::remaining) as u64;
+        if read > most + reader.map_or(0, Reader::taken) {
             poll_fn(|context| body.poll_written(context)).await;
+            if let (ResponseBody::Http2(_), Some(reader)) = (&body, reader) {
+                written(reader).await;
+            }
             return Thrown::TooLong;
         }
         // An answer that is always there would be read in one go while requests wait for the worker.
@@ -216,6 +210,18 @@ pub(crate) async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) 
         }
     }
     Thrown::Whole
+}
+
+/// Waits until the request has left for a connection of HTTP/2, which drops what it still has of a stream
+/// when that is given up. Nobody is told when that is, but it can be seen: what was written costs nothing
+/// any more. Its end costs nothing at all; it goes within the time of one look more.
+async fn written(reader: &Reader) {
+    poll_fn(|context| reader.poll_ended(context)).await;
+    let mut is_written = false;
+    while !is_written {
+        is_written = reader.is_written();
+        tokio::time::sleep(limits::MIRROR_WRITTEN_LOOK).await;
+    }
 }
 
 /// For one endpoint: so that all that are tried fail before the copy's own time is over, and what

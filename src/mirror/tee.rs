@@ -211,6 +211,11 @@ impl Reader {
         self.queue().taken
     }
 
+    /// Whether nothing of it is held any more, neither here nor by whoever takes it.
+    pub fn is_written(&self) -> bool {
+        self.account.used() == 0
+    }
+
     /// Ready when the request is complete or broken off.
     pub fn poll_ended(&self, context: &mut Context<'_>) -> Poll<End> {
         let mut queue = self.queue();

@@ -117,6 +117,22 @@ impl Service<Request<Streaming<Bytes>>> for Method {
                         }
                     }
                 })),
+                // Answers at length, whatever comes, and ends with what it is asked.
+                "Shout" => {
+                    let asking = tokio::spawn(async move {
+                        while let Ok(Some(message)) = asked.message().await {
+                            hear(&message);
+                        }
+                        over();
+                    });
+                    let much = stream::iter((0..100).map(|_| Ok(Bytes::from_static(&[b'!'; 10_000]))));
+                    Box::pin(
+                        much.chain(
+                            stream::once(async { asking.await.map(|()| Bytes::new()) })
+                                .map(|last| last.map_err(|error| Status::internal(error.to_string()))),
+                        ),
+                    )
+                }
                 "Hang" => std::future::pending().await,
                 name => {
                     let mut all = Vec::new();
@@ -223,7 +239,7 @@ fn messages(count: usize) -> Vec<Bytes> {
 async fn scene() -> (Server, Server, Gateway) {
     let (primary, mirror) = (Server::new().await, Server::new().await);
     let gateway = gateway(&format!(
-        "routes: [{{ name: cart, backend: 'h2c://{}', mirrors: ['h2c://{}'] }}]",
+        "routes: [{{ name: cart, backend: 'h2c://{}', mirrors: [{{ backend: 'h2c://{}', budget: {{ lag: 16MiB }} }}] }}]",
         primary.address, mirror.address
     ))
     .await;
@@ -294,4 +310,33 @@ async fn statuses_come_from_the_backend_or_say_what_the_gateway_says() {
     let empty = crate::harness::gateway(&format!("routes: [{{ backend: 'h2c://{nobody}' }}]")).await;
     let gone = self::client(&empty).await.unary(ask(), path("Join"), Raw).await.unwrap_err();
     assert_eq!(gone.code(), Code::Unavailable, "{gone:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_answers_at_length_gets_every_message() {
+    let (primary, mirror, gateway) = scene().await;
+    let mut client = client(&gateway).await;
+
+    // An echo that is behind when the last message was written.
+    let asked = || messages(300);
+    let response = client.streaming(Request::new(stream::iter(asked())), path("Talk"), Raw).await.unwrap();
+    assert_eq!(response.into_inner().count().await, 300);
+    assert!(mirror.ended(1).await == primary.ended(1).await);
+
+    // A megabyte that nobody has asked for, ahead of the messages.
+    let (say, said) = tokio::sync::mpsc::channel(1);
+    let said = stream::unfold(said, |mut said| async { said.recv().await.map(|message| (message, said)) });
+    let response = client.streaming(Request::new(said), path("Shout"), Raw).await.unwrap();
+    let mut answers = response.into_inner();
+    for _ in 0..100 {
+        answers.message().await.unwrap();
+    }
+    for _ in 0..20 {
+        say.send(Bytes::from_static(&[b'?'; 300_000])).await.unwrap();
+    }
+    drop(say);
+    assert_eq!(answers.count().await, 1);
+    assert!(mirror.ended(2).await == primary.ended(2).await);
+    gateway.outcome("delivered", 2).await;
+    gateway.counts("mirrorgate_mirror_unread_answers_total", &[], 1.0).await;
 }
