@@ -6,12 +6,13 @@
 //! drops the task when its piece has waited for too long. The stream is reset by that, and no other.
 //!
 //! Used by [`crate::proxy::connection`] towards clients and by [`crate::upstream::http2`] towards
-//! endpoints. It knows nothing of what a body is; a body tells its [`Piece`].
+//! endpoints. It knows nothing of what a body is; a body tells its [`Piece`], also why it broke off,
+//! which h2 tells nobody.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::upstream::body::BodyError;
 use crate::worker::Worker;
 
 /// The piece of one body that hyper holds until there is room for it.
@@ -29,6 +31,8 @@ pub struct Piece {
     /// Milliseconds that one may be held; [`u64::MAX`] for no bound.
     patience: AtomicU64,
     task: AtomicWaker,
+    /// Why its body broke off.
+    broken: OnceLock<BodyError>,
 }
 
 /// Where hyper runs the streams of one connection.
@@ -61,7 +65,12 @@ impl Piece {
     /// Of a body of which nothing was taken yet; a piece may be held for `patience`.
     pub fn new(patience: Option<Duration>) -> Arc<Self> {
         let millis = patience.map_or(u64::MAX, |patience| patience.as_millis() as u64);
-        Arc::new(Self { turn: AtomicU32::new(0), patience: AtomicU64::new(millis), task: AtomicWaker::new() })
+        Arc::new(Self {
+            turn: AtomicU32::new(0),
+            patience: AtomicU64::new(millis),
+            task: AtomicWaker::new(),
+            broken: OnceLock::new(),
+        })
     }
 
     /// A piece was handed over.
@@ -75,6 +84,16 @@ impl Piece {
         if turn & 1 == 1 {
             self.turn.store(turn.wrapping_add(1), Ordering::Relaxed);
         }
+    }
+
+    /// Its body broke off.
+    pub fn broke(&self, why: BodyError) {
+        let _first = self.broken.set(why);
+    }
+
+    /// Why its body broke off, if it did.
+    pub fn broken(&self) -> Option<BodyError> {
+        self.broken.get().copied()
     }
 
     /// From now on a piece may be held for `patience`.

@@ -4,7 +4,7 @@
 use http::{Response, StatusCode};
 use tokio::io::AsyncWriteExt;
 
-use super::body::{BodyError, ResponseBody};
+use super::body::ResponseBody;
 use super::connect::{ConnectError, connect};
 use super::endpoint::Endpoint;
 use super::http1::head::NotHttp;
@@ -297,6 +297,7 @@ async fn exchange_http2(
             Ok((response, tunnel))
         }
         Err(http2::Failure::Removed) => Err(Failed::sent(ExchangeError::Removed)),
+        Err(http2::Failure::Request(error)) => Err(Failed::sent(ExchangeError::Request(error))),
         Err(http2::Failure::NoConnect) => Err(Failed::sent(ExchangeError::Protocol(
             "the endpoint does not take other protocols over HTTP/2 (RFC 8441)".to_owned(),
         ))),
@@ -310,13 +311,6 @@ async fn exchange_http2(
 }
 
 fn http2_error(error: &hyper::Error) -> ExchangeError {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(body) = cause.downcast_ref::<BodyError>() {
-            return ExchangeError::Request(*body);
-        }
-        source = cause.source();
-    }
     match error.is_parse() {
         true => ExchangeError::Protocol(error.to_string()),
         false => ExchangeError::Reset,

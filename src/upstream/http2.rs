@@ -17,7 +17,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use self::body::{OutgoingBody, ResponseBody};
-use super::body::RequestBody;
+use super::body::{BodyError, RequestBody};
 use super::http1::head::Length;
 use super::message::Head;
 use super::pool::Lease;
@@ -71,6 +71,8 @@ pub enum Failure {
     NoConnect,
     /// The endpoint was removed and has had its time.
     Removed,
+    /// The request broke off before its end, which the endpoint was shown by a reset.
+    Request(BodyError),
 }
 
 struct StreamCount(Arc<Shared>);
@@ -166,6 +168,9 @@ impl Connection {
         };
         waiting.answered();
         let mut response = response.map_err(|mut error| {
+            if let Some(why) = piece.broken() {
+                return Failure::Request(why);
+            }
             let request = error.take_message().map(Box::new);
             Failure::Stream(error.into_error(), request)
         })?;

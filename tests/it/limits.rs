@@ -2,7 +2,7 @@
 
 use http::Request;
 
-use crate::harness::{End, H2Client, Upstream, chunked, eventually, gateway};
+use crate::harness::{End, H2Client, H2Upstream, Upstream, chunked, eventually, gateway};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_are_too_large_are_413() {
@@ -30,6 +30,30 @@ async fn bodies_that_are_too_large_are_413() {
     for upstream in [&primary, &mirror] {
         let whole = upstream.requests().into_iter().filter(|request| request.end == End::Complete);
         assert!(whole.into_iter().all(|request| request.body.len() <= 1025));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_for_backends_of_http2_that_break_off_are_the_clients_fault() {
+    let (primary, mirror) = (H2Upstream::saying("p", &[]).await, H2Upstream::saying("m", &[]).await);
+    let gateway = gateway(&format!(
+        "limits: {{ body: 1KiB }}\n\
+         routes: [{{ backend: backend, retries: {{ on: [reset] }}, mirrors: ['h2c://{1}'] }}]\n\
+         backends: {{ backend: {{ endpoints: ['{0}'], protocol: h2c }} }}",
+        primary.address, mirror.address
+    ))
+    .await;
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    let large = [head.as_bytes(), &chunked(&[b'x'; 5000], 500, "")].concat();
+    assert_eq!(gateway.ask(large).await.status(), 413);
+    assert_eq!(gateway.ask(format!("{head}1\r\nx\r\nno number\r\n")).await.status(), 400);
+    gateway.counts("mirrorgate_refused_total", &["reason=\"body_too_large\""], 1.0).await;
+    gateway.outcome("cut_client_gone", 2).await;
+    gateway.settled().await;
+    for upstream in [&primary, &mirror] {
+        for broken in upstream.received(2).await {
+            assert_eq!((broken.complete, broken.reset), (false, Some(h2::Reason::CANCEL)));
+        }
     }
 }
 

@@ -26,6 +26,16 @@ pub struct OutgoingBody {
     tasks: Option<StreamTasks>,
 }
 
+/// Why a request's body ended before its end, in a form that hyper makes CANCEL of (RFC 9113, 7: the
+/// stream is no longer needed). Of any other error it would make INTERNAL_ERROR, a fault of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct Broken {
+    why: BodyError,
+    #[source]
+    reset: h2::Error,
+}
+
 /// A response's body; the stream counts as in flight until it is dropped.
 pub struct ResponseBody {
     incoming: Incoming,
@@ -60,12 +70,12 @@ impl OutgoingBody {
 
 impl Body for OutgoingBody {
     type Data = Chunk;
-    type Error = BodyError;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Chunk>, Broken>>> {
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         if let Some(piece) = &this.piece {
@@ -76,13 +86,15 @@ impl Body for OutgoingBody {
             }
         }
         let frame = body.as_mut().poll_frame(context);
-        if let (Some(piece), Poll::Ready(Some(Ok(_)))) = (&this.piece, &frame) {
-            piece.taken();
+        match (&this.piece, &frame) {
+            (Some(piece), Poll::Ready(Some(Ok(_)))) => piece.taken(),
+            (Some(piece), Poll::Ready(Some(Err(why)))) => piece.broke(*why),
+            _ => {}
         }
         if let Some(progress) = &this.progress {
             progress.step(frame.is_ready());
         }
-        frame
+        frame.map(|frame| frame.map(|frame| frame.map_err(Broken::from)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -98,6 +110,12 @@ impl Drop for OutgoingBody {
     fn drop(&mut self) {
         // Nothing is held any more.
         self.piece.iter().for_each(|piece| piece.passed());
+    }
+}
+
+impl From<BodyError> for Broken {
+    fn from(why: BodyError) -> Self {
+        Self { why, reset: h2::Reason::CANCEL.into() }
     }
 }
 

@@ -36,6 +36,8 @@ pub struct H2Seen<P> {
     pub trailers: Option<HeaderMap>,
     /// False when the stream was reset.
     pub complete: bool,
+    /// By this code.
+    pub reset: Option<h2::Reason>,
 }
 
 /// A server that answers all requests alike.
@@ -67,13 +69,16 @@ fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
 }
 
 async fn seen<P>(parts: P, mut incoming: Incoming) -> H2Seen<P> {
-    let mut seen = H2Seen { parts, body: Vec::new(), trailers: None, complete: true };
+    let mut seen = H2Seen { parts, body: Vec::new(), trailers: None, complete: true, reset: None };
     while let Some(frame) = incoming.frame().await {
         match frame.map(Frame::into_data) {
             Ok(Ok(data)) => seen.body.extend_from_slice(&data),
             Ok(Err(frame)) => seen.trailers = frame.into_trailers().ok(),
-            Err(_) => {
+            Err(error) => {
                 seen.complete = false;
+                let source = std::error::Error::source(&error);
+                let source = source.and_then(|error| error.downcast_ref::<h2::Error>());
+                seen.reset = source.and_then(h2::Error::reason);
                 break;
             }
         }
