@@ -200,7 +200,11 @@ impl Refusal {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if matches!(self, Self::Malformed(_) | Self::Exchange(ExchangeError::Request(_))) {
+        // Of a refused CONNECT, what follows is perhaps what its client would have sent through (RFC 9110, 9.3.6).
+        if matches!(
+            self,
+            Self::Malformed(_) | Self::MethodNotAllowed | Self::Exchange(ExchangeError::Request(_))
+        ) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

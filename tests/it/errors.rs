@@ -215,7 +215,12 @@ async fn heads_beyond_the_limits_are_refused() {
 async fn connect_is_405() {
     let upstream = Upstream::saying("x").await;
     let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", upstream.address)).await;
-    let response = gateway.ask("CONNECT a.test:443 HTTP/1.1\r\nhost: a.test:443\r\n\r\n").await;
-    assert_eq!(response.status(), 405);
+    let mut client = gateway.connect().await;
+    // What follows was meant for whoever is behind a tunnel.
+    let inner = "GET /inner HTTP/1.1\r\nhost: inner.test\r\n\r\n";
+    client.send(format!("CONNECT a.test:443 HTTP/1.1\r\nhost: a.test:443\r\n\r\n{inner}")).await;
+    assert_eq!(client.response().await.status(), 405);
+    within("the end of the connection", client.closed()).await;
+    assert_eq!(upstream.connections(), 0);
     gateway.counts("mirrorgate_refused_total", &["reason=\"method\""], 1.0).await;
 }
