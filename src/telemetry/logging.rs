@@ -15,8 +15,13 @@ use tracing_subscriber::{EnvFilter, Registry, fmt as format};
 
 use crate::limits;
 
-/// What is logged when nobody says anything. What fails at a cluster is told by what watches it, once.
-pub const DEFAULT_LEVEL: &str = "info,kube_client=error,kube_runtime=error";
+/// What is logged when nobody says anything.
+pub const DEFAULT_LEVEL: &str = "info";
+
+/// Left out of `info` and `warn`, unless they are named. h2 and hyper warn of what the other end sends, a
+/// line for each frame of a flood, which would fill a disk. What fails at a cluster is told by what watches
+/// it, once.
+const QUIET: &str = "h2=error,hyper=error,kube_client=error,kube_runtime=error";
 
 /// Changes what is logged while the process runs.
 #[derive(Clone)]
@@ -82,7 +87,9 @@ fn parse(text: &str) -> Result<EnvFilter, LogLevelError> {
     if !text.split(',').all(|part| known(part.trim())) {
         return Err(invalid());
     }
-    EnvFilter::builder().parse(text).map_err(|_| invalid())
+    let is_quiet = text.split(',').any(|part| ["info", "warn"].contains(&&*part.trim().to_ascii_lowercase()));
+    let text = if is_quiet { format!("{QUIET},{text}") } else { text.to_owned() };
+    EnvFilter::builder().parse(&text).map_err(|_| LogLevelError::Invalid(text))
 }
 
 /// Lets one line pass in each [`limits::FAILURE_LOG_INTERVAL`] and counts the others. One for each
@@ -164,8 +171,14 @@ mod tests {
     #[test]
     fn the_level_changes_while_running() {
         let level = start(Some("warn")).unwrap();
-        assert_eq!(level.to_string(), "warn");
+        assert!(level.to_string().ends_with(",warn"), "{level}");
         assert!(!tracing::enabled!(tracing::Level::DEBUG));
+        assert!(tracing::enabled!(tracing::Level::WARN));
+        // What clients send is no reason to write.
+        assert!(!tracing::enabled!(target: "h2::proto::ping_pong", tracing::Level::WARN));
+        assert!(tracing::enabled!(target: "h2::proto::ping_pong", tracing::Level::ERROR));
+        level.set("warn,h2=warn").unwrap();
+        assert!(tracing::enabled!(target: "h2::proto::ping_pong", tracing::Level::WARN));
         level.set("debug").unwrap();
         assert!(tracing::enabled!(tracing::Level::DEBUG));
         assert!(matches!(level.set("loud"), Err(LogLevelError::Invalid(_))));
