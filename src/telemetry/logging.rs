@@ -21,7 +21,7 @@ pub const DEFAULT_LEVEL: &str = "info";
 /// Left out of `info` and `warn`, unless they are named. h2 and hyper warn of what the other end sends, a
 /// line for each frame of a flood, which would fill a disk. What fails at a cluster is told by what watches
 /// it, once.
-const QUIET: &str = "h2=error,hyper=error,kube_client=error,kube_runtime=error";
+const QUIET: &str = "h2=error,hyper=error,kube_client=off,kube_runtime=error";
 
 /// Changes what is logged while the process runs.
 #[derive(Clone)]
