@@ -14,7 +14,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -72,6 +72,8 @@ struct Shared {
     health: Health,
     /// EndpointSlice watches that have a complete list, of all of them.
     live_slices: Mutex<HashMap<String, bool>>,
+    /// Statuses that could not be written at the last turn, and why, if there are any.
+    unwritten: Mutex<Option<String>>,
 }
 
 impl Cluster {
@@ -99,6 +101,7 @@ impl Cluster {
             slices,
             health: Health::new(),
             live_slices: Mutex::default(),
+            unwritten: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
         watch::start(&client, &options.namespaces, &shared, &mut tasks);
@@ -136,6 +139,7 @@ impl Cluster {
             problems.push("no Gateway is served: whose they are is not known without GatewayClasses, unless --gateway names one".to_owned());
         }
         problems.extend(self.held.borrow().problem.clone());
+        problems.extend(self.shared.unwritten.lock().unwrap_or_else(PoisonError::into_inner).clone());
         problems
     }
 
@@ -171,6 +175,15 @@ impl Cluster {
 }
 
 impl Shared {
+    /// Notes whose statuses could not be written, and why.
+    fn unwritten(&self, failed: &BTreeMap<String, String>) {
+        let problem = failed.iter().next().map(|(object, error)| match failed.len() - 1 {
+            0 => format!("the status of {object} cannot be written: {error}"),
+            more => format!("the statuses of {object} and {more} others cannot be written: {error}"),
+        });
+        *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
     /// Whether the watch of EndpointSlices called `watch` is up to date; the store is believed when
     /// all of them are.
     fn slices_live(&self, watch: &str, state: Result<(), &Failure>) {

@@ -225,7 +225,8 @@ fn ended(error: &watcher::Error, selects: bool) -> Ended {
     let status = match error {
         watcher::Error::WatchError(status) => Some(status),
         watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status),
         _ => None,
     };
     let text = match status {
@@ -269,4 +270,28 @@ where
     }
     sink.trim(&mut object);
     Some(object)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic)]
+
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_known_by_its_code_whenever_it_comes() {
+        let refusal = || kube::Error::Api(Box::new(Status::failure("no", "Forbidden").with_code(403)));
+        for error in [
+            watcher::Error::InitialListFailed(refusal()),
+            watcher::Error::WatchStartFailed(refusal()),
+            watcher::Error::WatchFailed(refusal()),
+        ] {
+            match ended(&error, false) {
+                Ended::Failed(failure) => assert_eq!(failure, Failure::Refused("403 no".to_owned())),
+                _ => panic!("{error}"),
+            }
+        }
+    }
 }

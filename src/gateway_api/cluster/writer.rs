@@ -107,6 +107,7 @@ impl Writer {
             }
         }
         self.introduced |= failed.is_empty();
+        self.shared.unwritten(&failed);
         self.told = failed;
     }
 }

@@ -199,3 +199,19 @@ fn is_accepted(server: &Server, name: &str) -> bool {
     let route = server.get("httproutes", "one", name).unwrap();
     route["status"]["parents"][0]["conditions"][0]["status"] == "True"
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statuses_that_may_not_be_written_are_told() {
+    let server = world().await;
+    server.forbid("httproutes/status");
+    let gateway = start(&server).await;
+    let told = || gateway.warnings().iter().any(|line| line.contains("the status of HTTPRoute one/r"));
+    eventually("it is told", told).await;
+    assert_eq!(gateway.gateway().table().routes().len(), 1, "the rest runs");
+    server.allow("httproutes/status");
+    // Tried again with whatever is heard next.
+    server.put("services", server.get("services", "one", "app").unwrap());
+    eventually("it is written", || is_accepted(&server, "r")).await;
+    eventually("no warning any more", || gateway.warnings().is_empty()).await;
+    gateway.stop(Duration::ZERO).await;
+}

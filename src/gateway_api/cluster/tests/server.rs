@@ -274,6 +274,9 @@ impl Server {
         }
         if let ("PATCH", Some("status")) = (method, parts.last().copied()) {
             let kind = parts[parts.len() - 3].to_owned();
+            if state.forbidden.contains(&format!("{kind}/status")) {
+                return (403, failure(403));
+            }
             let namespace =
                 parts.iter().position(|part| *part == "namespaces").map_or("", |at| parts[at + 1]);
             let name = parts[parts.len() - 2];
