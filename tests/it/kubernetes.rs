@@ -206,7 +206,12 @@ spec: { rules: 7 }
 async fn the_file_beside_resources_is_reloaded_when_it_changes() {
     let (folder, beside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let config = beside.path().join("gateway.yaml");
-    let limit = |text: &str| std::fs::write(&config, format!("admin: off\nlimits: {{ {text} }}\n")).unwrap();
+    // Whole or not at all, as ConfigMaps change: half of a file may be a good one that says less.
+    let limit = |text: &str| {
+        let next = beside.path().join("next.yaml");
+        std::fs::write(&next, format!("admin: off\nlimits: {{ {text} }}\n")).unwrap();
+        std::fs::rename(next, &config).unwrap();
+    };
     let app = Upstream::saying("app").await;
     write_resources(folder.path(), GATEWAY, MIRRORED);
     write_slices(folder.path(), "app", &[(&app, true)]);
