@@ -164,9 +164,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         let state = self.registration.state();
         match &mut self.mode {
             Mode::Checked if !state.is_pass_through() => {}
-            Mode::Unchecked { begun } if !*begun => {
-                *begun = true;
-                state.waits_for(Expiry::Idle);
+            Mode::Unchecked { begun } => {
+                let within = self.frames.as_ref().is_some_and(|frames| frames.is_within_head());
+                let now = if within { Position::Head } else { Position::Between };
+                if !std::mem::replace(begun, true) || now != self.told.0 {
+                    self.told.0 = now;
+                    state.waits_for(if within { Expiry::Head } else { Expiry::Idle });
+                }
                 return;
             }
             _ => return,

@@ -97,17 +97,20 @@ pub enum Refused {
     ConnectionField,
     /// Repeated or malformed Content-Length in HTTP/2.
     ContentLength,
+    /// A field's value that begins or ends with white space in HTTP/2 (RFC 9113, 8.2.1).
+    FieldValue,
 }
 
 impl Refused {
     /// All reasons.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Target,
         Self::TargetTooLong,
         Self::Host,
         Self::HostMismatch,
         Self::ConnectionField,
         Self::ContentLength,
+        Self::FieldValue,
     ];
 
     /// The label's value.
@@ -119,6 +122,7 @@ impl Refused {
             Self::HostMismatch => "host_mismatch",
             Self::ConnectionField => "connection_field",
             Self::ContentLength => "content_length",
+            Self::FieldValue => "field_value",
         }
     }
 
@@ -126,9 +130,12 @@ impl Refused {
     pub fn status(self) -> StatusCode {
         match self {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::Target | Self::Host | Self::HostMismatch | Self::ConnectionField | Self::ContentLength => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Target
+            | Self::Host
+            | Self::HostMismatch
+            | Self::ConnectionField
+            | Self::ContentLength
+            | Self::FieldValue => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -206,6 +213,9 @@ pub fn inbound(
     if http2 && !has_plain_length(&parts.headers, survey.lengths) {
         return Err(Refused::ContentLength);
     }
+    if http2 && parts.headers.values().any(is_padded) {
+        return Err(Refused::FieldValue);
+    }
     let form = target_form(parts, http2)?;
     let authority = agreed_authority(parts, &survey, form)?;
 
@@ -234,6 +244,10 @@ pub fn outbound(parts: &mut response::Parts, settings: &TrustSettings) {
         // The server writes its own, by what it knows of the body.
         parts.headers.remove(http::header::TRANSFER_ENCODING);
     }
+    if parts.status == StatusCode::NO_CONTENT {
+        // It must not have any (RFC 9110, 8.6), and a client of HTTP/2 would miss the bytes that it names.
+        parts.headers.remove(CONTENT_LENGTH);
+    }
     if let Some(protocol) = upgrade {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(http::header::UPGRADE, protocol);
@@ -241,6 +255,10 @@ pub fn outbound(parts: &mut response::Parts, settings: &TrustSettings) {
     if let Some(via) = &settings.via {
         via.append(parts.version, &mut parts.headers);
     }
+}
+
+fn is_padded(value: &HeaderValue) -> bool {
+    matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }
 
 fn target_form(parts: &request::Parts, http2: bool) -> Result<TargetForm, Refused> {

@@ -385,6 +385,25 @@ async fn slow_clients_have_deadlines_in_every_phase() {
     scene.only_good(2).await;
 }
 
+/// A connection of HTTP/2 without a request may be idle for long; one whose head never ends may not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_of_http2_has_the_time_of_a_head() {
+    let scene = scene("limits: { head_time: 500ms }").await;
+    let head = block(&get(&[]));
+    let whole = frame(HEADERS, END_STREAM | END_HEADERS, 1, &head);
+    for begun in [&frame(HEADERS, END_STREAM, 1, &head)[..], &whole[..5], &whole[..12]] {
+        let mut client = Frames::connect(scene.gateway.address).await;
+        client.wire.send(begun).await;
+        within("its end", client.wire.closed()).await;
+    }
+    scene.gateway.counts("mirrorgate_refused_total", &["reason=\"head_timeout\""], 3.0).await;
+    // One that took its time and came is answered.
+    let mut client = Frames::connect(scene.gateway.address).await;
+    client.wire.send(&whole[..12]).await;
+    client.wire.send(&whole[12..]).await;
+    assert_eq!(client.fate(1).await, Fate::Answered(200, 1));
+}
+
 /// A stream whose client opens no window is reset when its time is up, and no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_stays_shut_ends_its_stream_alone() {

@@ -1,5 +1,6 @@
-//! HTTP/2's frames as they pass, for the one thing that h2 hides: a pseudo-header field in trailers, by
-//! which a request is malformed (RFC 9113, 8.1). h2 drops it while decoding and tells nobody.
+//! HTTP/2's frames as they pass, for what h2 hides: a head that has begun and does not come to its end, and
+//! a pseudo-header field in trailers, by which a request is malformed (RFC 9113, 8.1). h2 drops it while
+//! decoding and tells nobody.
 //!
 //! Follows frames by their heads alone; payloads are passed over, but for those of trailers. These are
 //! read as far as HPACK's representations go (RFC 7541, 6): a field whose name is said by the static table
@@ -21,6 +22,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const WITH_PRIORITY: u8 = 32;
 /// Entries of the static table whose names begin with a colon: from 1 to this.
@@ -36,6 +38,9 @@ pub(super) struct Frames {
     uploads: Vec<u32>,
     /// Of the trailers that are being read.
     block: Option<Block>,
+    /// The frame that is being read, or was last, is of a head; and whether another one has to follow.
+    of_head: bool,
+    goes_on: bool,
 }
 
 /// What was seen.
@@ -94,7 +99,17 @@ enum Text {
 impl Frames {
     /// Of a connection of which nothing was read.
     pub(super) fn new() -> Self {
-        Self { at: At::Preface(PREFACE), uploads: Vec::new(), block: None }
+        Self { at: At::Preface(PREFACE), uploads: Vec::new(), block: None, of_head: false, goes_on: false }
+    }
+
+    /// Whether something has begun that says nothing until its rest is there: the preface, a frame's head, or
+    /// the head of a message.
+    pub(super) fn is_within_head(&self) -> bool {
+        match self.at {
+            At::Preface(_) => true,
+            At::Head { read, .. } => read > 0 || self.goes_on,
+            At::Payload { .. } => self.of_head,
+        }
     }
 
     /// Follows `bytes`, the next to go on.
@@ -163,6 +178,8 @@ impl Frames {
             DATA | HEADERS => flags & END_STREAM != 0,
             kind => kind == RST_STREAM,
         };
+        self.of_head = matches!(kind, HEADERS | CONTINUATION);
+        self.goes_on = self.of_head && flags & END_HEADERS == 0;
         let known = self.uploads.iter().position(|upload| *upload == stream);
         let block = match (kind, known) {
             (HEADERS, Some(_)) => Some(Block::Field),
@@ -366,6 +383,28 @@ mod tests {
                 assert_ne!(seen(&connection(&frames), usize::MAX).0, Seen::Nothing, "{block:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_head_is_told_from_its_first_byte_to_its_last() {
+        let halves = GOOD.split_at(3);
+        let parts = [
+            [&[b'P'; PREFACE][..], &frame(4, 0, 0, &[])].concat(),
+            [frame(HEADERS, 1, 1, halves.0), frame(CONTINUATION, 4, 1, halves.1)].concat(),
+            frame(6, 0, 0, &[0; 8]),
+            frame(HEADERS, 5, 3, GOOD),
+        ];
+        let (mut frames, mut at) = (Frames::new(), Vec::new());
+        for (number, part) in parts.iter().enumerate() {
+            for byte in part {
+                frames.advance(&mut [*byte]);
+                at.push((number, frames.is_within_head()));
+            }
+            assert!(!frames.is_within_head(), "{number} has come to its end");
+        }
+        let without = |number: usize| at.iter().filter(|(of, within)| *of == number && !within).count();
+        // Of a PING, whose payload is no head, and at the end of the others.
+        assert_eq!([0, 1, 2, 3].map(without), [2, 1, 9, 1]);
     }
 
     #[test]

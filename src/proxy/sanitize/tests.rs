@@ -198,7 +198,9 @@ fn http2_has_no_connection_fields_and_one_length() {
         (&[("content-length", "5"), ("content-length", "5")], Some(Refused::ContentLength)),
         (&[("content-length", "+5")], Some(Refused::ContentLength)),
         (&[("content-length", "")], Some(Refused::ContentLength)),
-        (&[("content-length", "5"), ("te", "trailers")], None),
+        (&[("x", " a")], Some(Refused::FieldValue)),
+        (&[("x", "a\t")], Some(Refused::FieldValue)),
+        (&[("content-length", "5"), ("te", "trailers"), ("x", "a b"), ("y", "")], None),
     ] {
         let mut parts = head("POST", "https://a/", Version::HTTP_2, fields);
         assert_eq!(sanitize(&mut parts, &UNTRUSTED).err(), expected, "{fields:?}");
@@ -316,6 +318,10 @@ fn responses_lose_what_was_for_one_hop() {
     let mut left: Vec<_> = parts.headers.keys().map(HeaderName::as_str).collect();
     left.sort_unstable();
     assert_eq!(left, ["date", "proxy-authenticate", "trailer", "via"]);
+
+    let mut parts = response(204, &[("content-length", "4"), ("date", "x")]);
+    outbound(&mut parts, &UNTRUSTED);
+    assert_eq!(parts.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["date"]);
 
     let mut parts = response(101, &fields);
     outbound(&mut parts, &UNTRUSTED);
