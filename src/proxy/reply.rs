@@ -175,6 +175,7 @@ impl Refusal {
     /// asked.
     pub fn counted(&self) -> Option<Counted> {
         match self {
+            Self::Malformed(Refused::TooManyFields) => Some(Counted::HeadTooLarge),
             Self::Malformed(_) => Some(Counted::Target),
             Self::MethodNotAllowed => Some(Counted::Method),
             Self::NoRoute => Some(Counted::NoRoute),

@@ -106,6 +106,9 @@ where
     if target_bytes > table.limits().target_bytes {
         return Err(Refusal::Malformed(sanitize::Refused::TargetTooLong));
     }
+    if sanitize::has_too_many(&parts.headers, table.limits().head_fields) {
+        return Err(Refusal::Malformed(sanitize::Refused::TooManyFields));
+    }
     let target = sanitize::inbound(&mut parts, context.client(), trust, || context.request_id())?;
     finish.traced(&mut parts);
     finish.sanitised(&parts);

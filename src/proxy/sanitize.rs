@@ -89,6 +89,8 @@ pub enum Refused {
     Target,
     /// The target has more bytes than the gateway takes; whoever knows the limit says so.
     TargetTooLong,
+    /// The head has more fields than the gateway takes; whoever knows the limit says so.
+    TooManyFields,
     /// Host is missing, repeated, or not a host with an optional port.
     Host,
     /// The target and Host name different authorities.
@@ -103,9 +105,10 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Target,
         Self::TargetTooLong,
+        Self::TooManyFields,
         Self::Host,
         Self::HostMismatch,
         Self::ConnectionField,
@@ -118,6 +121,7 @@ impl Refused {
         match self {
             Self::Target => "target",
             Self::TargetTooLong => "target_too_long",
+            Self::TooManyFields => "head_fields",
             Self::Host => "host",
             Self::HostMismatch => "host_mismatch",
             Self::ConnectionField => "connection_field",
@@ -130,6 +134,7 @@ impl Refused {
     pub fn status(self) -> StatusCode {
         match self {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Target
             | Self::Host
             | Self::HostMismatch
@@ -232,6 +237,13 @@ pub fn inbound(
         via.append(parts.version, &mut parts.headers);
     }
     Ok(Target { form, authority, upgrade, copy_hops, copy_token: survey.copy_token, client })
+}
+
+/// Whether a head has more than `most` fields. Those of HTTP/2 were counted by nobody before; a cookie that
+/// is split there counts once (RFC 9113, 8.2.3).
+pub fn has_too_many(headers: &HeaderMap, most: usize) -> bool {
+    let count = headers.len();
+    count > most && count - headers.get_all(COOKIE).iter().skip(1).count() > most
 }
 
 /// Makes a backend's head fit to go on to a client: hop-by-hop fields are removed, but for those of a

@@ -58,6 +58,23 @@ async fn bodies_for_backends_of_http2_that_break_off_are_the_clients_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn heads_of_too_many_fields_are_431_in_both_versions() {
+    let upstream = Upstream::saying("p").await;
+    let gateway =
+        gateway(&format!("limits: {{ fields: 5 }}\nroutes: [{{ backend: 'http://{}' }}]", upstream.address))
+            .await;
+    let mut client = H2Client::connect(gateway.address).await;
+    for (count, status) in [(4, 200), (6, 431)] {
+        let fields = "x: y\r\n".repeat(count);
+        assert_eq!(gateway.ask(format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n")).await.status(), status);
+        let request = (0..count).fold(Request::get("http://a/"), |request, _| request.header("x", "y"));
+        assert_eq!(client.ask(request, Vec::new(), &[]).await.unwrap().parts.status.as_u16(), status);
+    }
+    gateway.counts("mirrorgate_refused_total", &["reason=\"head_too_large\""], 2.0).await;
+    assert_eq!(upstream.requests().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_requests_than_a_route_takes_are_429() {
     let upstream = Upstream::saying("p").await;
     let gateway = gateway(&format!(

@@ -68,6 +68,11 @@ const NOT_IN_TRAILERS: [&str; 35] = [
     "vary",
 ];
 
+/// What this gateway vouches for. A backend of CGI or WSGI reads a name with `_` for `-` as the same one, so
+/// that a client could say there what it may not say.
+const VOUCHED: [&str; 4] =
+    ["x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+
 /// What one pass over a head's fields has found.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
@@ -87,6 +92,8 @@ pub(super) struct Survey {
     /// Values of `Connection` that say more than `close` or `keep-alive`.
     named: Vec<HeaderValue>,
     upgrade: Option<HeaderValue>,
+    /// Names that a backend could take for one of [`VOUCHED`].
+    mistakable: Vec<HeaderName>,
     te: bool,
     te_trailers: bool,
     te_else: bool,
@@ -144,6 +151,7 @@ impl Survey {
             "keep-alive" => self.hop_by_hop |= 1,
             "proxy-connection" => self.hop_by_hop |= 2,
             "http2-settings" => self.hop_by_hop |= 4,
+            other if other.starts_with('x') && is_mistakable(other) => self.mistakable.push(name.clone()),
             _ => {}
         }
     }
@@ -189,6 +197,9 @@ impl Survey {
                 headers.insert(TE, HeaderValue::from_static("trailers"));
             }
         }
+        for name in &self.mistakable {
+            headers.remove(name);
+        }
         if self.hop_by_hop != 0 {
             for name in HOP_BY_HOP {
                 headers.remove(name);
@@ -197,11 +208,25 @@ impl Survey {
     }
 }
 
+fn is_mistakable(name: &str) -> bool {
+    let alike = |vouched: &str| {
+        vouched.len() == name.len()
+            && vouched
+                .bytes()
+                .zip(name.bytes())
+                .all(|(one, other)| one == other || (one == b'-' && other == b'_'))
+    };
+    VOUCHED.iter().any(|vouched| alike(vouched))
+}
+
 /// Drops from a trailer section what would change the message that it ends. Says how many fields were
 /// dropped.
 pub fn trailers(trailers: &mut HeaderMap) -> usize {
-    let forbidden: Vec<HeaderName> =
-        trailers.keys().filter(|name| NOT_IN_TRAILERS.contains(&name.as_str())).cloned().collect();
+    let forbidden: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| NOT_IN_TRAILERS.contains(&name.as_str()) || is_mistakable(name.as_str()))
+        .cloned()
+        .collect();
     let before = trailers.len();
     for name in &forbidden {
         trailers.remove(name);

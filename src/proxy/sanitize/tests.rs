@@ -330,6 +330,40 @@ fn responses_lose_what_was_for_one_hop() {
 }
 
 #[test]
+fn nobody_vouches_by_another_spelling() {
+    let fields = [
+        ("x_forwarded_client_cert", "1"),
+        ("x-forwarded_client-cert", "1"),
+        ("x_forwarded-for", "1"),
+        ("x_forwarded_fox", "1"),
+        ("x_trace", "1"),
+    ];
+    let mut parts = head("GET", "/", Version::HTTP_11, &[&fields[..], &[("host", "a")]].concat());
+    sanitize(&mut parts, &UNTRUSTED).unwrap();
+    let left: Vec<_> = fields.iter().filter(|(name, _)| parts.headers.contains_key(*name)).collect();
+    assert_eq!(left, [&("x_forwarded_fox", "1"), &("x_trace", "1")]);
+    let mut behind: HeaderMap = fields
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .collect();
+    assert_eq!(trailers(&mut behind), 3);
+}
+
+#[test]
+fn a_split_cookie_is_one_field() {
+    let headers = |cookies: usize| -> HeaderMap {
+        let cookies = (0..cookies).map(|_| (COOKIE, HeaderValue::from_static("a=b")));
+        let others = [HOST, CONNECTION].map(|name| (name, HeaderValue::from_static("a")));
+        cookies.chain(others).collect()
+    };
+    for (cookies, most, too_many) in
+        [(0, 2, false), (0, 1, true), (1, 2, true), (1, 3, false), (9, 3, false), (9, 2, true)]
+    {
+        assert_eq!(has_too_many(&headers(cookies), most), too_many, "{cookies} {most}");
+    }
+}
+
+#[test]
 fn trailers_cannot_change_their_message() {
     let mut fields = HeaderMap::new();
     for name in ["content-length", "host", "authorization", "x-request-id", "grpc-status", "x-sum"] {
