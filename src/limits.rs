@@ -236,8 +236,8 @@ pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(5);
 /// read buffer that it came from.
 pub const MIRROR_COPY_BELOW: usize = 2 * KIB;
 /// Bytes of a copy's response that are read so that its connection can be used again, beside those that
-/// echo what it took of the request: about as much work as a new connection is. With more, mirrors that answer at length would take the processor from
-/// the primary.
+/// echo what it took of the request: about as much work as a new connection is. With more, mirrors that
+/// answer at length would take the processor from the primary.
 pub const MIRROR_RESPONSE_BYTES: u64 = 256 * KIB as u64;
 /// Bytes that an endpoint may have sent before they are read, by lane; none is what the kernel finds
 /// best. Nobody waits for a copy's answer, and one without an end would fill what the kernel gives: 2 MiB

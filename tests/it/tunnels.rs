@@ -232,14 +232,12 @@ async fn nobody_is_upgraded_to_http2() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_carries_a_tunnel_keeps_its_connection() {
     let upstream = echo_http1(proof).await;
-    let gateway = gateway(&format!(
-        "limits: {{ idle: 300ms }}\nroutes: [{{ backend: 'http://{}' }}]",
-        upstream.address
-    ))
-    .await;
+    let gateway =
+        gateway(&format!("limits: {{ idle: 1s }}\nroutes: [{{ backend: 'http://{}' }}]", upstream.address))
+            .await;
     let (mut tunnel, _) = connect(&gateway, "/").await.unwrap();
     // Longer than the time that an idle connection has, and nothing is said.
-    let silent = tokio::time::timeout(Duration::from_millis(1500), tunnel.read_u8()).await;
+    let silent = tokio::time::timeout(Duration::from_millis(2500), tunnel.read_u8()).await;
     assert!(silent.is_err(), "the tunnel was cut: {silent:?}");
     let address = gateway.address;
     let drained = tokio::spawn(gateway.drain(Duration::ZERO));
