@@ -15,7 +15,7 @@ import subprocess
 
 from figures import compared
 from proxies import NotPossible, free_port
-from servers import Upstream
+from servers import Upstream, give_way
 
 COMPARE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "compare")
 SHARE, CONNECTIONS = 0.3, 64
@@ -72,7 +72,7 @@ def plan(name, options):
 def of_fault(proxy, folder, primary, fault, rate, rounds, seconds):
     # A mirror written in Python could not take the copies. In earnest it has a machine of its own: here
     # it gives way to everybody, so that what is measured is what the proxy does for it.
-    mirror = Served(folder, nice=19) if fault in ("healthy", "flapping") else Upstream(fault)
+    mirror = Served(folder, give_way) if fault in ("healthy", "flapping") else Upstream(fault)
     running = []
     try:
         for port in (None, mirror.port if fault != "absent" else None):
@@ -123,9 +123,9 @@ def load(folder, port, rate, seconds):
 class Served:
     """The upstream written in C, on a port of its own."""
 
-    def __init__(self, folder, nice=0):
+    def __init__(self, folder, first=None):
         self.port = free_port()
-        self.process = subprocess.Popen([os.path.join(folder, "upstream"), str(self.port)], preexec_fn=lambda: os.nice(nice))
+        self.process = subprocess.Popen([os.path.join(folder, "upstream"), str(self.port)], preexec_fn=first)
 
     def stop(self):
         self.process.kill()
