@@ -373,7 +373,7 @@ pub const ACCOUNTING_READS: u32 = 8;
 /// How often idle connections are looked through for old ones.
 pub const REAP: Duration = Duration::from_secs(5);
 /// How often a worker gives back memory that a burst left: twice as long is what it takes, since pages
-/// are first marked and then returned. 0.4 ms of work.
+/// are first marked and then returned.
 pub const GIVE_BACK: Duration = Duration::from_secs(5);
 /// Blocks that it asks its allocator for to that end; mimalloc looks through its heap after as many.
 pub const GIVE_BACK_BLOCKS: usize = 10_000;

@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use crate::limits;
 
-/// Lets the allocator of this thread look for pages to give back; 40 us of work between two breaths.
+/// Lets the allocator of this thread look for pages to give back, and others run between.
 pub(super) async fn give_back() {
     for _ in 0..limits::GIVE_BACK_BLOCKS / SLICE {
         for _ in 0..SLICE {
