@@ -94,6 +94,15 @@ pub const HTTP2_LOCAL_ERROR_RESETS: usize = 256;
 pub const HTTP2_ABANDONED: u32 = 500;
 /// See [`HTTP2_ABANDONED`]: a client that has waited for longer had a reason.
 pub const HTTP2_ABANDONED_WITHIN: Duration = Duration::from_secs(1);
+/// Frames that ask for no work (PING, SETTINGS, WINDOW_UPDATE, PRIORITY, unknown ones) which a client of
+/// HTTP/2 may send within [`HTTP2_CONTROL_WITHIN`] beyond those that it has earned. At 0.1 to 0.2 µs each
+/// they are 2 ms of a worker.
+pub const HTTP2_CONTROL_FRAMES: usize = 10_000;
+/// See [`HTTP2_CONTROL_FRAMES`]. An idle client that asks ten times a second whether we live is welcome.
+pub const HTTP2_CONTROL_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes written to a client that earn it one more such frame; so does each frame of a request. The
+/// smallest message of gRPC is 14 bytes, and clients may answer it with a PING.
+pub const HTTP2_CONTROL_EARNED_BY: usize = 16;
 /// Bytes that hyper may buffer for one connection in each direction.
 pub const CONNECTION_BUFFER: usize = 64 * KIB + HEAD_BYTES;
 /// After an early response: how much of the rest of the request is read and thrown away, and for how

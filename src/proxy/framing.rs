@@ -5,12 +5,13 @@
 //! takes lines that end with LF alone; none of it is visible to a service. So a request that breaks a
 //! rule is cut out of the stream: in a head, a poison takes its place, which makes hyper answer 400
 //! (after the responses to all good requests before it) and close; in a body, reading fails. Of HTTP/2
-//! there is one thing to see, in `http2`.
+//! there is less to see, in `http2`.
 //!
 //! Built by the connection task, driven by hyper. It never parses a head for anyone and never writes,
 //! but for a 408 to a client that does not complete a head.
 
 pub mod checker;
+mod control;
 mod flatten;
 mod http2;
 mod lexis;
@@ -185,11 +186,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
     fn follow(&mut self, buffer: &mut ReadBuf<'_>, start: usize) {
         let fresh = buffer.filled_mut().get_mut(start..).unwrap_or_default();
         let seen = self.frames.as_mut().map_or(Seen::Nothing, |frames| frames.advance(fresh));
-        if seen != Seen::Nothing {
-            self.refusals.record(Refusal::PseudoTrailer);
-        }
-        if seen == Seen::Late {
-            self.mode = Mode::Refused(Refusal::PseudoTrailer, Position::Body);
+        let refusal = match seen {
+            Seen::Nothing => return,
+            Seen::Marked | Seen::Late => Refusal::PseudoTrailer,
+            Seen::Flood => Refusal::ControlFrames,
+        };
+        self.refusals.record(refusal);
+        if seen != Seen::Marked {
+            self.mode = Mode::Refused(refusal, Position::Body);
             buffer.set_filled(start);
         }
     }
@@ -233,6 +237,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
             self.delivered = 0;
         }
         true
+    }
+
+    fn wrote(&mut self, poll: &Poll<io::Result<usize>>) {
+        if let (Some(frames), Poll::Ready(Ok(bytes))) = (&mut self.frames, poll) {
+            frames.wrote(*bytes);
+        }
     }
 
     /// Once a deadline has passed, a write may still succeed, but nothing is waited for.
@@ -292,6 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framed<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let poll = Pin::new(&mut this.inner).poll_write(context, bytes);
+        this.wrote(&poll);
         this.write_result(context, Pending::Write, poll)
     }
 
@@ -302,6 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framed<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let poll = poll_write_flattened(Pin::new(&mut this.inner), context, pieces);
+        this.wrote(&poll);
         this.write_result(context, Pending::Write, poll)
     }
 

@@ -121,15 +121,15 @@ impl GatewayMetrics {
     /// How many were turned away for `reason`.
     pub fn refused_total(&self, reason: Refusal) -> u64 {
         let counted = self.refused.get(reason as usize).map_or(0, |count| count.load(Ordering::Relaxed));
-        let too_large =
-            || [Framing::HeadBytes, Framing::HeadFields].map(|one| self.framing.of(one)).iter().sum();
+        let own = |framing: &Framing| match framing {
+            Framing::HeadBytes | Framing::HeadFields => Refusal::HeadTooLarge,
+            Framing::ControlFrames => Refusal::Http2Flood,
+            _ => Refusal::Framing,
+        };
+        let framing = Framing::ALL.iter().filter(|framing| own(framing) == reason);
         counted
+            + framing.map(|framing| self.framing.of(*framing)).sum::<u64>()
             + match reason {
-                Refusal::HeadTooLarge => too_large(),
-                Refusal::Framing => {
-                    let too_large: u64 = too_large();
-                    self.framing.iter().map(|(_, count)| count).sum::<u64>().saturating_sub(too_large)
-                }
                 Refusal::HeadTimeout => {
                     [Expiry::FirstByte, Expiry::Head].map(|expiry| self.expired_total(expiry)).iter().sum()
                 }

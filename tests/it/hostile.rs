@@ -297,9 +297,9 @@ async fn compressed_heads_are_as_large_as_what_they_say() {
     scene.only_good(1).await;
 }
 
-/// Who asks for answers and does not read them is not read from any more: nothing piles up.
+/// Who asks for answers without end, and whether it reads them or not, is not read from any more.
 #[tokio::test(flavor = "multi_thread")]
-async fn floods_of_pings_and_settings_are_not_buffered() {
+async fn floods_of_pings_and_settings_end_the_connection() {
     let scene = scene("").await;
     let floods = [frame(PING, 0, 0, &[7; 8]), frame(SETTINGS, 0, 0, &[])];
     for one in floods {
@@ -310,6 +310,7 @@ async fn floods_of_pings_and_settings_are_not_buffered() {
         assert!(taken < flood.len(), "all of {} bytes were taken", flood.len());
         scene.gateway.get("/good").await;
     }
+    scene.gateway.counts("mirrorgate_refused_total", &["reason=\"http2_flood\""], 2.0).await;
     scene.only_good(3).await;
 }
 

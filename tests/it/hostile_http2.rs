@@ -1,9 +1,9 @@
-//! HTTP/2 clients that make work: whatever they send ends their connection, or costs no more than they
-//! send, and others are served meanwhile.
+//! HTTP/2 clients that make work: whatever they send ends their connection, or waits until they read, and
+//! others are served meanwhile.
 
 use crate::harness::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, Fate, Frames, GOAWAY, HEADERS, PADDED, PRIORITY, RST_STREAM,
-    SETTINGS, WINDOW_UPDATE, block, frame, get,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Fate, Frames, GOAWAY, HEADERS, PADDED, PING, PRIORITY,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame, get,
 };
 use crate::harness::{End, Gateway, PATIENCE, Upstream, gateway, within};
 
@@ -68,25 +68,61 @@ async fn frames_without_content_end_the_connection() {
     gateway.counts("mirrorgate_refused_total", &["reason=\"http2_"], 3.0).await;
 }
 
-/// What is answered with nothing costs its sender as much as us: taken, and nothing is kept of it.
+/// Nobody has a reason for so many frames that ask for no work: they cost little, but without end.
 #[tokio::test(flavor = "multi_thread")]
-async fn frames_that_change_nothing_keep_nothing() {
+async fn frames_that_change_nothing_end_the_connection() {
     let (_primary, gateway) = stalling().await;
     let one = 1_u32.to_be_bytes();
-    for (name, unit) in [
+    let cases = [
         ("PRIORITY", frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 15])),
         ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &one)),
+        ("an answer to no PING", frame(PING, 1, 0, &[7; 8])),
         ("an unknown frame", frame(99, 0, 0, &[])),
-    ] {
-        let mut client = Frames::connect(gateway.address).await;
-        let flood = async {
-            for _ in 0..64 {
-                client.wire.push(&unit.repeat(64 * 1024 / unit.len())).await;
-            }
-        };
-        within(name, flood).await;
-        assert_eq!(gateway.get("/good").await.text(), "ok", "{name}");
+    ];
+    for (name, unit) in &cases {
+        let most = 16 * 1024 * 1024;
+        let (_, sent) = flood(&gateway, &[], unit, most).await;
+        assert!(sent < most, "{name}: all of it was taken");
     }
+    #[expect(clippy::cast_precision_loss)]
+    let refused = cases.len() as f64;
+    gateway.counts("mirrorgate_refused_total", &["reason=\"http2_flood\""], refused).await;
+    gateway.counts("mirrorgate_client_connections", &[], 0.0).await;
+}
+
+/// A download whose client makes room for every kilobyte, by a frame for the stream and one for the
+/// connection, and asks each time whether we live: more such frames than a flood has, each with a reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn room_that_is_made_for_a_download_is_no_flood() {
+    const BYTES: usize = 32 * 1024 * 1024;
+    let primary = Upstream::script(|mut served| async move {
+        while served.wire.head().await.is_some() {
+            served.wire.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {BYTES}\r\n\r\n")).await;
+            served.wire.send(vec![b'x'; BYTES]).await;
+        }
+    })
+    .await;
+    let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", primary.address)).await;
+    let mut client = Frames::connect(gateway.address).await;
+    client.send(HEADERS, END_STREAM | END_HEADERS, 1, &block(&get(&[]))).await;
+    let room = [
+        frame(WINDOW_UPDATE, 0, 0, &1024_u32.to_be_bytes()),
+        frame(WINDOW_UPDATE, 0, 1, &1024_u32.to_be_bytes()),
+        frame(PING, 0, 0, &[7; 8]),
+    ]
+    .concat();
+    let mut got = 0;
+    let download = async {
+        while got < BYTES {
+            let frame = client.next().await.expect("the connection goes on");
+            if frame.kind == DATA {
+                got += frame.payload.len();
+                client.wire.send(room.repeat(frame.payload.len().div_ceil(1024))).await;
+            }
+        }
+    };
+    within("a download", download).await;
+    gateway.counts("mirrorgate_refused_total", &["reason=\"http2_flood\""], 0.0).await;
 }
 
 /// A window that opens by a byte, closes and opens again, for as many streams as there may be.

@@ -1,6 +1,6 @@
-//! HTTP/2's frames as they pass, for what h2 hides: a head that has begun and does not come to its end, and
-//! a pseudo-header field in trailers, by which a request is malformed (RFC 9113, 8.1). h2 drops it while
-//! decoding and tells nobody.
+//! HTTP/2's frames as they pass, for what h2 hides: a head that has begun and does not come to its end,
+//! frames without end that ask for no work, and a pseudo-header field in trailers, by which a request is
+//! malformed (RFC 9113, 8.1). h2 drops it while decoding and tells nobody.
 //!
 //! Follows frames by their heads alone; payloads are passed over, but for those of trailers. These are
 //! read as far as HPACK's representations go (RFC 7541, 6): a field whose name is said by the static table
@@ -13,14 +13,20 @@
 //! h2's would refuse good trailers. It would spare nobody anything: h2 drops the field, so that neither a
 //! backend nor a mirror gets it, and the request is forwarded as if it had not been there.
 
+use super::control::ControlFrames;
 use crate::limits;
 
 const PREFACE: usize = 24;
-const HEAD: usize = 9;
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const CONTINUATION: u8 = 9;
+/// Bytes of a frame's head.
+pub(super) const HEAD: usize = 9;
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
+pub(super) const PING: u8 = 6;
+pub(super) const CONTINUATION: u8 = 9;
+/// Of SETTINGS and PING: it is an answer.
+pub(super) const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
@@ -34,6 +40,7 @@ const COLON: u8 = 0b1011_1000;
 #[derive(Debug)]
 pub(super) struct Frames {
     at: At,
+    control: ControlFrames,
     /// Streams whose request goes on behind its head: another head on one of them is trailers.
     uploads: Vec<u32>,
     /// Of the trailers that are being read.
@@ -52,6 +59,8 @@ pub(super) enum Seen {
     Marked,
     /// The same, but the frame's head has gone on already.
     Late,
+    /// More frames that ask for nothing than anybody has a reason for.
+    Flood,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +108,19 @@ enum Text {
 impl Frames {
     /// Of a connection of which nothing was read.
     pub(super) fn new() -> Self {
-        Self { at: At::Preface(PREFACE), uploads: Vec::new(), block: None, of_head: false, goes_on: false }
+        Self {
+            at: At::Preface(PREFACE),
+            control: ControlFrames::new(),
+            uploads: Vec::new(),
+            block: None,
+            of_head: false,
+            goes_on: false,
+        }
+    }
+
+    /// Bytes went to the client.
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.control.wrote(bytes);
     }
 
     /// Whether something has begun that says nothing until its rest is there: the preface, a frame's head, or
@@ -139,7 +160,9 @@ impl Frames {
                         if head[3] == HEADERS {
                             flags_at = flags;
                         }
-                        self.begin(head);
+                        if !self.begin(head) {
+                            return Seen::Flood;
+                        }
                     }
                 }
                 At::Payload { left, of: Of::Other } => {
@@ -170,7 +193,8 @@ impl Frames {
         seen
     }
 
-    fn begin(&mut self, head: [u8; HEAD]) {
+    /// A frame begins; false when it is one too many.
+    fn begin(&mut self, head: [u8; HEAD]) -> bool {
         let [high, middle, low, kind, flags, stream @ ..] = head;
         let left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
@@ -203,6 +227,7 @@ impl Frames {
             (Some(_), _) => Of::Trailers { skipped: 0, padded: false, padding: 0 },
         };
         self.at = At::Payload { left, of };
+        self.control.take(kind, flags, left)
     }
 
     /// A request begins whose body is to come. One too many is forgotten: what h2 refused need not be ended

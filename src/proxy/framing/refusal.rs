@@ -75,6 +75,8 @@ refusals! {
     Trailers => "trailers",
     /// A pseudo-header field in the trailers of HTTP/2.
     PseudoTrailer => "pseudo_trailer",
+    /// More frames of HTTP/2 that ask for no work than [`crate::limits::HTTP2_CONTROL_FRAMES`].
+    ControlFrames => "control_frames",
     /// What HTTP's parser refused by itself: a target that is no URI, say, or a line that it gave up
     /// before its end was there to be checked.
     Unparsed => "unparsed",
