@@ -32,6 +32,9 @@ versions() { kubectl -n shop get httproutes,gateways -o 'jsonpath={.items[*].met
 each_leads_its_own() {
     local before
     soon 'both are led' leads front
+    # A cluster deletes a Lease with the Gateway that owns it; here nobody does.
+    equal 'the owner of the Lease' "$(kubectl -n shop get lease mirrorgate-front -o 'jsonpath={.metadata.ownerReferences[*].uid}')" \
+        "$(kubectl -n shop get gateway front -o 'jsonpath={.metadata.uid}')"
     [[ $(holder front) != $(holder beside) ]]
     parents front beside
     soon 'both speak about the route' spoken front beside

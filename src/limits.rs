@@ -419,6 +419,9 @@ pub const DEMO_CONNECTIONS: usize = 1024;
 pub const WATCH_TIME: Duration = Duration::from_secs(60);
 /// First and greatest pause before a watch that failed begins anew.
 pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// How long a watch that did not hold the last time has to before its kind is told as up to date: it is refused
+/// within a round trip.
+pub const WATCH_HOLDS: Duration = Duration::from_secs(2);
 /// How long start-up waits for the first lists of a cluster's resources.
 pub const FIRST_LISTS: Duration = Duration::from_secs(10);
 /// How long readiness and statuses wait for kinds that cannot be listed while others can.

@@ -109,7 +109,7 @@ impl Cluster {
         let serves_one = options.gateway.is_some();
         let (holds, held) = channel::channel(Held::default());
         let resigns = channel::Sender::new(false);
-        let leases = Leases::new(client.clone(), holds);
+        let leases = Leases::new(client.clone(), shared.clone(), holds);
         tasks.spawn(leases.keep(statuses.subscribe(), resigns.subscribe()));
         let writer = writer::Writer::new(client, controller, options.namespaces, shared.clone());
         tasks.spawn(writer.run(statuses.subscribe(), held.clone()));

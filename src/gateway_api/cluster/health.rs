@@ -47,6 +47,11 @@ impl Health {
         });
     }
 
+    /// The watch saw a complete list. Whether it holds, so that it is up to date, is not known yet.
+    pub(super) fn saw_list(&self, name: &str) {
+        self.set(name, |watch| Watch { listed: true, ..watch });
+    }
+
     /// The watch is up to date.
     pub(super) fn live(&self, name: &str) {
         self.set(name, |_| Watch { listed: true, error: None });

@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use kube::Client;
+use kube::{Client, Resource};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::object::Object;
+use super::Shared;
 use crate::gateway_api::resources::Key;
 use crate::gateway_api::status::Statuses;
 use crate::limits;
@@ -23,6 +24,7 @@ use crate::limits;
 pub(super) struct Leases {
     client: Client,
     holder: String,
+    shared: Arc<Shared>,
     leases: BTreeMap<Key, Lease>,
     /// Gateways beyond the bound, as told.
     beyond: usize,
@@ -50,10 +52,10 @@ struct Lease {
 
 impl Leases {
     /// None yet; `held` is told of each change.
-    pub(super) fn new(client: Client, held: watch::Sender<Held>) -> Self {
+    pub(super) fn new(client: Client, shared: Arc<Shared>, held: watch::Sender<Held>) -> Self {
         let host = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_default();
         let holder = format!("{host}-{}-{:08x}", std::process::id(), fastrand::u32(..));
-        Self { client, holder, leases: BTreeMap::new(), beyond: 0, held }
+        Self { client, holder, shared, leases: BTreeMap::new(), beyond: 0, held }
     }
 
     /// Holds what can be had of the Leases of the Gateways in `statuses` until `end` says so.
@@ -111,7 +113,9 @@ impl Leases {
     async fn take(&mut self, keys: Vec<Key>) {
         let mut silent: BTreeSet<Key> = keys.iter().cloned().collect();
         let objects = keys.into_iter().map(|key| {
-            let object = Object::new(&self.client, &key, self.holder.clone());
+            let owner =
+                self.shared.snapshot.resources().gateways.get(&key).and_then(|one| one.owner_ref(&()));
+            let object = Object::new(&self.client, &key, self.holder.clone()).owned_by(owner);
             async move { (key, object.hold().await) }
         });
         let mut answers =

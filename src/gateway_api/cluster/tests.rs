@@ -41,7 +41,7 @@ fn route(name: &str, mirror: &str) -> Value {
 fn gateway(namespace: &str, name: &str, address: &str) -> Value {
     json!({
         "apiVersion": GATEWAY_API, "kind": "Gateway",
-        "metadata": { "namespace": namespace, "name": name, "generation": 1 },
+        "metadata": { "namespace": namespace, "name": name, "generation": 1, "uid": format!("uid of {name}") },
         "spec": {
             "gatewayClassName": "c", "addresses": [{ "value": address }],
             "listeners": [{

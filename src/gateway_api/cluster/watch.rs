@@ -121,9 +121,10 @@ where
     let (first, greatest) = limits::WATCH_BACKOFF;
     let mut failures: u32 = 0;
     let mut told = String::new();
+    let mut trust = Trust::List;
     loop {
         let mut listed = None;
-        match once(&watch, &mut sink, &shared, &mut listed, failures > 0).await {
+        match once(&watch, &mut sink, &shared, &mut listed, (failures > 0, trust)).await {
             // The version from which it would go on is too old: it begins anew, no harm done.
             Ended::Expired => tracing::debug!("{}: what was missed is gone, it is listed again", watch.name),
             // Fewer objects by a selector are a kindness; an API server need not know every selector.
@@ -147,13 +148,24 @@ where
             }
         }
         // A list without a watch that holds is no success: lists are what costs the API server most.
-        if listed.is_some_and(|listed: Instant| listed.elapsed() > 2 * greatest) {
-            (failures, told) = (0, String::new());
+        match listed.map(|listed: Instant| listed.elapsed() > 2 * greatest) {
+            Some(true) => (failures, told, trust) = (0, String::new(), Trust::List),
+            Some(false) => trust = Trust::Watch,
+            None => {}
         }
         let pause = first.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(greatest);
         failures = failures.saturating_add(1).min(16);
         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
     }
+}
+
+/// What shows that a kind is up to date.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// A complete list: the watch behind it held the last time.
+    List,
+    /// Only a watch that holds. Whoever may list and not watch would be told as fine again and again.
+    Watch,
 }
 
 /// Why a watch has to begin anew.
@@ -171,7 +183,7 @@ async fn once<K, S>(
     sink: &mut S,
     shared: &Shared,
     listed: &mut Option<Instant>,
-    again: bool,
+    (again, trust): (bool, Trust),
 ) -> Ended
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
@@ -180,8 +192,25 @@ where
     let mut events = watcher(watch.api.clone(), watch.config.clone()).boxed();
     let mut list = Vec::new();
     let mut resumes = false;
+    // Until when something has to go wrong with a watch that does not hold.
+    let mut doubted_until = None;
+    let live = |sink: &mut S| {
+        sink.state(Ok(()));
+        shared.health.live(&watch.name);
+        if again {
+            tracing::info!("{}: listed again", watch.name);
+        }
+    };
     loop {
-        let event = match events.next().await {
+        let next = match doubted_until {
+            Some(until) => tokio::time::timeout_at(until, events.next()).await,
+            None => Ok(events.next().await),
+        };
+        if matches!(next, Err(_) | Ok(Some(Ok(_)))) && doubted_until.take().is_some() {
+            live(sink);
+        }
+        let Ok(next) = next else { continue };
+        let event = match next {
             Some(Ok(event)) => event,
             // A lost connection alone loses nothing: the watch goes on from where it was. Once, for if
             // that fails too it is not known any more what was missed.
@@ -198,11 +227,11 @@ where
             Event::InitApply(object) => list.extend(readable(&watch.name, sink, object)),
             Event::InitDone => {
                 sink.replace(watch.namespace.as_deref(), std::mem::take(&mut list));
-                sink.state(Ok(()));
-                shared.health.live(&watch.name);
+                shared.health.saw_list(&watch.name);
                 *listed = Some(Instant::now());
-                if again {
-                    tracing::info!("{}: listed again", watch.name);
+                match trust {
+                    Trust::List => live(sink),
+                    Trust::Watch => doubted_until = Some(tokio::time::Instant::now() + limits::WATCH_HOLDS),
                 }
             }
             Event::Apply(object) => {
@@ -273,25 +302,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::panic)]
-
-    use kube::core::Status;
-
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_known_by_its_code_whenever_it_comes() {
-        let refusal = || kube::Error::Api(Box::new(Status::failure("no", "Forbidden").with_code(403)));
-        for error in [
-            watcher::Error::InitialListFailed(refusal()),
-            watcher::Error::WatchStartFailed(refusal()),
-            watcher::Error::WatchFailed(refusal()),
-        ] {
-            match ended(&error, false) {
-                Ended::Failed(failure) => assert_eq!(failure, Failure::Refused("403 no".to_owned())),
-                _ => panic!("{error}"),
-            }
-        }
-    }
-}
+mod tests;

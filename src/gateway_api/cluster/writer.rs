@@ -86,6 +86,7 @@ impl Writer {
             namespaces: self.namespaces.clone(),
             knows_gateways: health.is_live("Gateways"),
             knows_sets: health.is_live("ListenerSets"),
+            knows_classes: health.is_live("GatewayClasses"),
             introduces: !self.introduced,
         };
         // Off the control runtime, where endpoint updates must not wait for thousands of comparisons.

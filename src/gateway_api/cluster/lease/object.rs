@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -17,13 +17,20 @@ pub(super) struct Object {
     api: Api<Lease>,
     name: String,
     holder: String,
+    owner: Option<OwnerReference>,
 }
 
 impl Object {
     /// Of `gateway`, in its namespace, for `holder`.
     pub(super) fn new(client: &Client, gateway: &Key, holder: String) -> Self {
         let api = Api::namespaced(client.clone(), &gateway.namespace);
-        Self { api, name: format!("mirrorgate-{}", gateway.name), holder }
+        Self { api, name: format!("mirrorgate-{}", gateway.name), holder, owner: None }
+    }
+
+    /// With the Gateway as its owner should it be made: the cluster deletes it with that. Only then, since
+    /// to change an owner later may take the permission to delete.
+    pub(super) fn owned_by(self, owner: Option<OwnerReference>) -> Self {
+        Self { owner, ..self }
     }
 
     /// Takes or renews it; whether it is held now.
@@ -31,7 +38,11 @@ impl Object {
         let now = Timestamp::now();
         let Some(found) = self.api.get_opt(&self.name).await? else {
             let lease = Lease {
-                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(self.name.clone()),
+                    owner_references: self.owner.clone().map(|owner| vec![owner]),
+                    ..ObjectMeta::default()
+                },
                 spec: Some(self.spec(now, None)),
             };
             return won(self.api.create(&PostParams::default(), &lease).await);
@@ -73,11 +84,11 @@ impl Object {
     }
 }
 
-/// A conflict means that another one was faster.
+/// A conflict means that another one was faster. One that is gone meanwhile is made at the next turn.
 fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
     match written {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -148,7 +148,35 @@ async fn a_permission_that_is_revoked_ages_the_endpoints_and_empties_nothing() {
     server.allow(SLICES);
     eventually("what was missed", || hosts(&gateway, "one/next:80") == ["10.0.0.2:80"]).await;
     eventually("no error any more", || error(&gateway, "one/next:80").is_none()).await;
-    assert_eq!(gateway.warnings(), Vec::<String>::new());
+    eventually("no warning any more", || gateway.warnings().is_empty()).await;
+    gateway.stop(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_listed_and_not_watched_is_used_and_told_all_the_time() {
+    let server = world().await;
+    for kind in [SLICES, "httproutes"] {
+        server.forbid_watch(kind);
+    }
+    let gateway = start(&server).await;
+    let told = || refuses(&gateway, "EndpointSlices") && refuses(&gateway, "HTTPRoutes");
+    eventually("it is told", told).await;
+    assert_eq!(gateway.gateway().table().routes().len(), 1, "the list is used");
+    server.put(SLICES, slice("next", &[2]));
+    let lists = server.lists("httproutes");
+    let mut flickers = 0;
+    let all_again = || {
+        flickers += usize::from(!told());
+        hosts(&gateway, "one/next:80") == ["10.0.0.2:80"] && server.lists("httproutes") >= lists + 2
+    };
+    eventually("the next lists", all_again).await;
+    assert_eq!(flickers, 0);
+    for kind in [SLICES, "httproutes"] {
+        server.allow(kind);
+    }
+    eventually("no warning any more", || gateway.warnings().is_empty()).await;
+    server.put(SLICES, slice("next", &[3]));
+    eventually("endpoints are followed", || hosts(&gateway, "one/next:80") == ["10.0.0.3:80"]).await;
     gateway.stop(Duration::ZERO).await;
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::server::Server;
-use super::{Options, eventually, gateway, hosts, route, start, start_with, world};
+use super::{GATEWAY_API, Options, eventually, gateway, hosts, route, start, start_with, world};
 use crate::app::Handle;
 use crate::gateway_api::CONTROLLER;
 use crate::gateway_api::resources::Key;
@@ -204,9 +204,30 @@ async fn what_others_serve_is_left_alone_and_what_is_gone_is_taken_back() {
             }],
         })
     };
+    // Another controller's now, with what was said about it in our name before.
+    let mut lost = gateway("two", "lost", "127.0.0.4");
+    lost["spec"]["gatewayClassName"] = json!("other");
+    server.put("gateways", lost);
+    server.put(
+        "gatewayclasses",
+        json!({
+            "apiVersion": GATEWAY_API, "kind": "GatewayClass", "metadata": { "name": "other" },
+            "spec": { "controllerName": "someone.else/x" },
+        }),
+    );
+    let set = json!({ "parentRef": { "name": "lost" }, "listeners": [{ "name": "x", "port": 81, "protocol": "HTTP" }] });
+    server.put(
+        "listenersets",
+        json!({
+            "apiVersion": GATEWAY_API, "kind": "ListenerSet",
+            "metadata": { "namespace": "two", "name": "lost", "generation": 1 }, "spec": set,
+        }),
+    );
     let mut with = route("r", "next");
     let kept = entry("Gateway", "theirs");
-    with["status"] = json!({ "parents": [entry("ListenerSet", "gone"), kept, entry("Gateway", "gone")] });
+    with["status"] = json!({ "parents": [
+        entry("ListenerSet", "gone"), entry("ListenerSet", "lost"), kept, entry("Gateway", "gone"), entry("Gateway", "lost"),
+    ] });
     server.put("httproutes", with);
     let process = start(&server).await;
     let parents = || server.get("httproutes", "one", "r").unwrap()["status"]["parents"].clone();
@@ -215,7 +236,8 @@ async fn what_others_serve_is_left_alone_and_what_is_gone_is_taken_back() {
         let names = parents.as_array().unwrap().iter().map(|one| one["parentRef"]["name"].clone());
         Value::Array(names.collect())
     };
-    eventually("both that are gone are, and ours is there", || names() == json!(["theirs", "g"])).await;
+    eventually("what is gone or lost is taken back, and ours is there", || names() == json!(["theirs", "g"]))
+        .await;
     assert_eq!(parents()[0], kept);
     all_is_said(&server).await;
     assert_eq!(server.get("leases", "two", "mirrorgate-theirs"), None);
@@ -272,6 +294,9 @@ async fn a_lease_that_nobody_may_take_is_told() {
     server.allow("leases");
     eventually("it is taken", || !told(&process)).await;
     eventually("the Gateway is programmed", || is_programmed(&server, "one", "g")).await;
+    // With the Gateway, the cluster deletes the Lease. It blocks nothing, which would take a permission.
+    let owner = json!([{ "apiVersion": GATEWAY_API, "kind": "Gateway", "name": "g", "uid": "uid of g" }]);
+    assert_eq!(server.get("leases", "one", "mirrorgate-g").unwrap()["metadata"]["ownerReferences"], owner);
     process.stop(Duration::ZERO).await;
 }
 

@@ -35,6 +35,8 @@ struct State {
     objects: BTreeMap<(String, String, String), Value>,
     down: bool,
     forbidden: HashSet<String>,
+    /// Kinds that may be listed, but not watched.
+    unwatchable: HashSet<String>,
     /// What happened, for watches that go on from a version.
     history: Vec<(u64, String, Value)>,
     /// Version before which it is forgotten.
@@ -148,8 +150,14 @@ impl Server {
         self.state().forbidden.insert(kind.to_owned());
     }
 
+    pub(super) fn forbid_watch(&self, kind: &str) {
+        self.state().unwatchable.insert(kind.to_owned());
+    }
+
     pub(super) fn allow(&self, kind: &str) {
-        self.state().forbidden.remove(kind);
+        let mut state = self.state();
+        state.forbidden.remove(kind);
+        state.unwatchable.remove(kind);
     }
 
     /// The next status is refused as if its object had changed meanwhile.
@@ -182,8 +190,18 @@ impl Server {
                 pairs.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).next()
             };
             self.remember(&method, path, query);
-            let forbidden = self.state().forbidden.contains(kind_of(path));
-            let answered = match query.contains("watch=true") && !forbidden {
+            let watches = query.contains("watch=true");
+            let forbidden = {
+                let state = self.state();
+                let of = [&state.forbidden, &state.unwatchable];
+                of.iter().take(1 + usize::from(watches)).any(|kinds| kinds.contains(kind_of(path)))
+            };
+            let answered = match watches {
+                true if forbidden => {
+                    // So late that whoever believed the list in between is seen to have done so.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    respond(&mut stream, 403, &failure(403)).await
+                }
                 true => {
                     let from = parameter("resourceVersion").and_then(|version| version.parse().ok());
                     self.watch(&mut stream, kind_of(path), from.unwrap_or(0)).await

@@ -20,7 +20,7 @@ pub(super) trait Sink<K>: Send + 'static {
     fn delete(&mut self, key: &Key);
     /// Takes off an object what is of no use here, so that it takes no memory.
     fn trim(&self, _: &mut K) {}
-    /// Whether what was seen is up to date.
+    /// Whether what was seen is up to date, and goes on to be.
     fn state(&mut self, _: Result<(), &Failure>) {}
 }
 
@@ -89,6 +89,8 @@ pub(super) struct Slices {
 impl Sink<EndpointSlice> for Slices {
     fn replace(&mut self, namespace: Option<&str>, slices: Vec<EndpointSlice>) {
         self.shared.slices.replace_in(namespace, slices, Instant::now());
+        // Endpoints are used even where nobody tells how they go on.
+        self.shared.slices_live(&self.watch, Ok(()));
     }
 
     fn apply(&mut self, slice: EndpointSlice) {

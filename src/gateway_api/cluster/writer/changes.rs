@@ -23,9 +23,10 @@ pub(super) struct Scope {
     pub(super) held: Arc<BTreeSet<Key>>,
     /// Namespaces that are watched; empty is all.
     pub(super) namespaces: Vec<String>,
-    /// All Gateways there are, and all ListenerSets, are known at present.
+    /// All Gateways there are, all ListenerSets, and all GatewayClasses, are known at present.
     pub(super) knows_gateways: bool,
     pub(super) knows_sets: bool,
+    pub(super) knows_classes: bool,
     /// Classes that are accepted already are told what this process can do, too.
     pub(super) introduces: bool,
 }
@@ -88,14 +89,23 @@ impl Scope {
         let seen = self.namespaces.is_empty() || self.namespaces.contains(&key.namespace);
         match text("kind") {
             Some("ListenerSet") => match resources.listener_sets.get(&key) {
-                Some(set) => {
-                    listeners::gateway_of(&key, set).is_some_and(|gateway| self.held.contains(&gateway))
-                }
+                Some(set) => listeners::gateway_of(&key, set)
+                    .is_some_and(|gateway| self.held.contains(&gateway) || self.disowns(resources, &gateway)),
                 None => seen && self.knows_sets,
             },
             _ if self.held.contains(&key) => true,
-            _ => seen && self.knows_gateways && !resources.gateways.contains_key(&key),
+            _ if resources.gateways.contains_key(&key) => self.disowns(resources, &key),
+            _ => seen && self.knows_gateways,
         }
+    }
+
+    /// Whether a Gateway is another controller's, by its class: nobody else takes back what was said in our
+    /// controller's name before. A class that is not there says nothing, since there may be a process that
+    /// may not read classes and serves the Gateway.
+    fn disowns(&self, resources: &Resources, gateway: &Key) -> bool {
+        let Some(gateway) = resources.gateways.get(gateway) else { return false };
+        let class = resources.classes.get(&Key::new("", gateway.spec.gateway_class_name.clone()));
+        self.knows_classes && class.is_some_and(|class| class.spec.controller_name != self.controller)
     }
 }
 
