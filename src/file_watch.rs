@@ -5,6 +5,8 @@
 //! so that any number of events take no more room than one. A hint may be wrong or missing: it only
 //! says when to look, never what is there.
 
+mod signal;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
+use self::signal::{Matters, Signal, Stage};
 use crate::limits;
 
 /// The watcher, started with the first file.
@@ -24,8 +27,6 @@ pub(crate) struct FileWatch(Arc<Shared>);
 /// A file for which hints are kept while this lives.
 pub(crate) struct Watched {
     path: PathBuf,
-    /// It is everything below `path`, which may be a file.
-    tree: bool,
     watch: FileWatch,
     signal: Arc<Signal>,
     /// Where events about the file can come from: see [`places`].
@@ -51,47 +52,21 @@ struct Directory {
 
 type Signals = HashMap<usize, Weak<Signal>>;
 
-/// What the watcher's thread may touch: dropping it must do nothing.
-struct Signal {
-    name: OsString,
-    hint: Mutex<Hint>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct Hint {
-    since: Option<Instant>,
-    complete: bool,
-    /// Somebody has been writing to the file itself since then and has not closed it.
-    writing: Option<Instant>,
-}
-
-/// What an event says of a file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// It was replaced, or whoever wrote to it is done.
-    Complete,
-    /// It was written to, and there may be more to come.
-    Writing,
-    /// Anything else.
-    Unknown,
-}
-
 impl FileWatch {
     /// Prepares to watch `path`; [`Watched::refresh`] begins it.
     pub(crate) fn file(&self, path: PathBuf) -> Watched {
-        self.watched(path, false)
+        self.watched(path, None)
     }
 
-    /// The same for the file at `path`, or for everything in the folder at `path` and those below it.
-    pub(crate) fn tree(&self, path: PathBuf) -> Watched {
-        self.watched(path, true)
+    /// The same for the file at `path`, or for all that `matters` in the folder at `path` and those below it.
+    pub(crate) fn tree(&self, path: PathBuf, matters: Matters) -> Watched {
+        self.watched(path, Some(matters))
     }
 
-    fn watched(&self, path: PathBuf, tree: bool) -> Watched {
+    fn watched(&self, path: PathBuf, tree: Option<Matters>) -> Watched {
         let name = path.file_name().unwrap_or_default().to_owned();
-        let signal = Signal { name, hint: Mutex::default(), changed: Notify::new() };
-        Watched { path, tree, watch: self.clone(), signal: Arc::new(signal), directories: Mutex::default() }
+        let signal = Signal { name, tree, hint: Mutex::default(), changed: Notify::new() };
+        Watched { path, watch: self.clone(), signal: Arc::new(signal), directories: Mutex::default() }
     }
 
     fn watch(&self, directory: &Path, signal: &Arc<Signal>, any_name: bool) -> notify::Result<()> {
@@ -149,7 +124,9 @@ impl Shared {
                 let all = directories.values().flat_map(|directory| {
                     directory.named.values().chain([&directory.any]).flat_map(HashMap::values)
                 });
-                return all.filter_map(Weak::upgrade).for_each(|signal| signal.hint(Stage::Complete, now));
+                return all
+                    .filter_map(Weak::upgrade)
+                    .for_each(|signal| signal.hint(Stage::Complete, None, now));
             }
         };
         let stage = match event.kind {
@@ -167,9 +144,7 @@ impl Shared {
             // What happens to the directory itself concerns those, too, that look below it.
             let any = [directories.get(path), parent].into_iter().flatten().map(|directory| &directory.any);
             for signal in any.chain(named).flat_map(HashMap::values).filter_map(Weak::upgrade) {
-                // That another file is written to holds nobody up.
-                let other = stage == Stage::Writing && name != signal.name;
-                signal.hint(if other { Stage::Unknown } else { stage }, now);
+                signal.hint(stage, Some(path), now);
             }
         }
     }
@@ -194,7 +169,7 @@ impl Watched {
     /// Why a directory cannot be watched. What could be watched is.
     pub(crate) fn refresh(&self) -> notify::Result<()> {
         let (mut wanted, linked) = places(&self.path);
-        if self.tree {
+        if self.is_tree() {
             folders(&self.path, 0, &mut wanted);
         }
         let mut directories = lock(&self.directories);
@@ -203,7 +178,7 @@ impl Watched {
         }
         let results: Vec<_> = wanted
             .iter()
-            .map(|directory| self.watch.watch(directory, &self.signal, linked || self.tree))
+            .map(|directory| self.watch.watch(directory, &self.signal, linked || self.is_tree()))
             .collect();
         *directories = wanted;
         if results.is_empty() {
@@ -214,7 +189,11 @@ impl Watched {
 
     /// Whether somebody is about to write it, who may have come no further than half of it.
     pub(crate) fn is_being_written(&self) -> bool {
-        lock(&self.signal.hint).writing.is_some_and(|since| since.elapsed() < limits::FILE_WRITING)
+        lock(&self.signal.hint).writing.values().any(|since| since.elapsed() < limits::FILE_WRITING)
+    }
+
+    fn is_tree(&self) -> bool {
+        self.signal.tree.is_some()
     }
 
     /// Forgets what was seen so far, since the file is about to be read; when the first of it was.
@@ -249,38 +228,6 @@ impl Drop for Watched {
         for directory in directories {
             self.watch.unwatch(&directory, &self.signal);
         }
-    }
-}
-
-impl Signal {
-    fn hint(&self, stage: Stage, now: Instant) {
-        let mut hint = lock(&self.hint);
-        hint.since.get_or_insert(now);
-        match stage {
-            Stage::Complete => (hint.complete, hint.writing) = (true, None),
-            Stage::Writing => {
-                hint.complete = false;
-                // One that keeps it open for ever is given its time anew.
-                if hint
-                    .writing
-                    .is_none_or(|since| now.saturating_duration_since(since) > limits::FILE_WRITING)
-                {
-                    hint.writing = Some(now);
-                }
-            }
-            Stage::Unknown => {}
-        }
-        drop(hint);
-        self.changed.notify_one();
-    }
-}
-
-impl Hint {
-    /// When something was first seen, and when it is to be acted on if that is not now.
-    fn due(&self) -> (Option<Instant>, Option<Instant>) {
-        let settled = self.since.map(|since| since + limits::FILE_SETTLE);
-        let written = self.writing.map(|since| since + limits::FILE_WRITING);
-        (self.since, written.or(settled).filter(|_| !self.complete))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::file_watch::{FileWatch, Watched};
 #[cfg(feature = "kubernetes")]
 use crate::gateway_api::cluster::Cluster;
 use crate::gateway_api::listeners::{AddressPool, Addresses};
-use crate::gateway_api::manifests;
+use crate::gateway_api::manifests::{self, LastGood};
 use crate::gateway_api::resources::Resources;
 #[cfg(feature = "kubernetes")]
 use crate::gateway_api::status::Statuses;
@@ -69,6 +69,8 @@ struct State {
     addresses: Addresses,
     /// Files that cannot be read, as told.
     told: String,
+    /// What stays of those.
+    last_good: LastGood,
     /// What became of the resources, as far as it is known before sockets are bound.
     #[cfg(feature = "kubernetes")]
     statuses: Statuses,
@@ -118,6 +120,7 @@ impl ResourceFeed {
         let state = State {
             addresses: Addresses::new(pool),
             told: String::new(),
+            last_good: LastGood::new(),
             #[cfg(feature = "kubernetes")]
             statuses: Statuses::default(),
             unbound: Vec::new(),
@@ -129,7 +132,9 @@ impl ResourceFeed {
     pub(super) fn load(&self) -> Configuration {
         let (resources, problems) = match &self.origin {
             ResourceOrigin::Manifests(path) => {
-                let read = manifests::load(path);
+                let mut last_good = std::mem::take(&mut self.state().last_good);
+                let read = manifests::load_again(path, &mut last_good);
+                self.state().last_good = last_good;
                 // Endpoints go their own way: a change of them alone leaves the plan as it is.
                 self.slices.replace(read.slices, Instant::now());
                 let problems: Vec<_> = read.problems.iter().map(ToString::to_string).collect();
@@ -173,7 +178,7 @@ impl ResourceFeed {
         let mut state = self.state();
         // The same files are looked at again and again; what is wrong with them is told once.
         if !problems.is_empty() && state.told != problems {
-            tracing::warn!("manifests that cannot be used are left out:\n{problems}");
+            tracing::warn!("manifests cannot be read, what was last good of these files stays:\n{problems}");
         }
         state.told = problems;
         translate(resources, &self.settings, &mut state.addresses)
@@ -217,7 +222,7 @@ impl ResourceFeed {
         };
         match &self.origin {
             ResourceOrigin::Manifests(path) => {
-                changes.watched.push(FileWatch::default().tree(path.clone()));
+                changes.watched.push(FileWatch::default().tree(path.clone(), manifests::matters));
             }
             #[cfg(feature = "kubernetes")]
             ResourceOrigin::Cluster(cluster) => {
@@ -261,6 +266,11 @@ impl Changes {
             return !base.is_outdated();
         }
         false
+    }
+
+    /// Whether somebody is about to write what is to be read, which is told once it is done.
+    pub(super) fn are_being_written(&self) -> bool {
+        self.watched.iter().any(Watched::is_being_written)
     }
 
     /// Looks at where changes can come from, before what is there is read. Blocks.

@@ -81,7 +81,8 @@ impl Reloader {
                     () = &mut next => break,
                     () = self.feed.complete(), if complete.is_some() => break,
                     () = tokio::time::sleep(limits::FILE_RESYNC) => {
-                        if !(changes.tell_all() && self.is_complete(&self.state().current)) {
+                        let settled = changes.tell_all() && self.is_complete(&self.state().current);
+                        if !settled && !changes.are_being_written() {
                             break;
                         }
                     }

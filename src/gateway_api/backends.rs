@@ -11,10 +11,13 @@ use super::resources::Resources;
 use super::status::Condition;
 use super::translate::Settings;
 use crate::discovery::source::{EndpointSpec, SourceSpec};
-use crate::plan::{BackendSpec, Protocol, Transport};
+use crate::plan::{BackendPolicy, BackendSpec, HealthCheck, HealthPlan, Protocol, Transport};
 
 /// The annotation of a Service that chooses its [`Routing`]: `service` or `endpoints`.
 pub const ROUTING: &str = "mirrorgate.dev/backend-routing";
+
+/// The annotation of a Service whose endpoints are probed: a path that is asked for, `tcp`, or `grpc`.
+pub const HEALTH_CHECK: &str = "mirrorgate.dev/health-check";
 
 /// Where requests for a Service go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,8 +93,20 @@ pub fn resolve(
         protocol,
         host: None,
         transport: Transport { tls, proxy_protocol: None },
-        policy: Default::default(),
+        policy: BackendPolicy { health: health(service, protocol), ..BackendPolicy::default() },
     })
+}
+
+/// How endpoints are probed, beyond what a cluster does by itself: as the Service's annotation says, if that
+/// is something that the protocol can do.
+fn health(service: &Service, protocol: Protocol) -> Option<HealthPlan> {
+    let check = match service.annotations().get(HEALTH_CHECK)?.as_str() {
+        "tcp" => HealthCheck::Tcp,
+        "grpc" if protocol != Protocol::Http1 => HealthCheck::Grpc { service: String::new() },
+        path if path.starts_with('/') => HealthCheck::http(path.parse().ok()?),
+        _ => return None,
+    };
+    Some(HealthPlan::of(check))
 }
 
 fn is_external(service: &Service) -> bool {

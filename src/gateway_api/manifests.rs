@@ -1,9 +1,12 @@
 //! Resources from YAML or JSON, in a file or in all files below a folder.
 //!
-//! A document that cannot be read is told with its place and costs nothing but itself. Kinds that do
-//! not matter here (a Deployment beside its Service) are passed over.
+//! A document that cannot be read is told with its place and costs nothing but itself. Who reads the same
+//! place again keeps what was last good of a file until it can be read as a whole again. Kinds that do not
+//! matter here (a Deployment beside its Service) are passed over.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +14,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::resources::{Object, Resources};
+use super::resources::{Key, Object, Resources};
 use crate::config;
 use crate::limits;
 
@@ -49,22 +52,44 @@ impl fmt::Display for Problem {
     }
 }
 
+/// What each file held when it was last read as a whole.
+pub type LastGood = BTreeMap<PathBuf, Vec<Object>>;
+
 /// Reads the file at `path`, or every `.yaml`, `.yml` and `.json` file below the folder at `path`.
 /// Blocks.
 pub fn load(path: &Path) -> Manifests {
+    load_again(path, &mut LastGood::new())
+}
+
+/// The same for who does so again and again: what a file held in `last` stays while something in it, or the
+/// folder that it is in, cannot be read. What was read now counts more, wherever it stands. Blocks.
+pub fn load_again(path: &Path, last: &mut LastGood) -> Manifests {
     let mut manifests = Manifests::default();
-    let mut files = Vec::new();
-    if let Err(error) = find(path, 0, &mut files) {
-        manifests.problem(path, 0, error);
+    manifests.find(path, 0);
+    manifests.files.sort();
+    let mut fresh = Vec::new();
+    for file in manifests.files.clone() {
+        let objects = match config::read_text(&file) {
+            Ok(text) => manifests.read(&file, &text),
+            Err(error) => {
+                manifests.problem(&file, 0, error);
+                Vec::new()
+            }
+        };
+        fresh.push((file, objects));
     }
-    files.sort();
-    for file in files {
-        match config::read_text(&file) {
-            Ok(text) => manifests.add(&file, &text),
-            Err(error) => manifests.problem(&file, 0, error),
+    let broken: HashSet<_> = manifests.problems.iter().map(|problem| problem.file.clone()).collect();
+    last.retain(|file, _| file.ancestors().any(|path| broken.contains(path)));
+    last.values().flatten().for_each(|object| manifests.insert(object.clone()));
+    for (file, objects) in fresh {
+        objects.iter().for_each(|object| manifests.insert(object.clone()));
+        if !broken.contains(&*file) {
+            last.insert(file, objects);
         }
-        manifests.files.push(file);
     }
+    // As with the other kinds, the last one of a name is meant.
+    let slices = manifests.slices.drain(..).map(|slice| (Key::of(&slice), slice));
+    manifests.slices = slices.collect::<BTreeMap<_, _>>().into_values().collect();
     manifests
 }
 
@@ -83,27 +108,80 @@ pub fn are_at(path: &Path) -> bool {
 impl Manifests {
     /// Adds what `text`, the content of `file`, holds.
     pub fn add(&mut self, file: &Path, text: &str) {
+        self.read(file, text).into_iter().for_each(|object| self.insert(object));
+    }
+
+    fn insert(&mut self, object: Object) {
+        self.slices.extend(self.resources.insert(object));
+    }
+
+    /// The objects in `text`, the content of `file`.
+    fn read(&mut self, file: &Path, text: &str) -> Vec<Object> {
+        let mut objects = Vec::new();
         for (line, document) in config::documents(text) {
             match document {
-                Ok(document) => self.document(file, line, document),
+                Ok(document) => self.document(file, line, document, &mut objects),
                 Err(error) => self.problem(file, line, error),
             }
         }
+        objects
     }
 
-    fn document(&mut self, file: &Path, line: usize, document: Value) {
+    fn document(&mut self, file: &Path, line: usize, document: Value, objects: &mut Vec<Object>) {
         let is_list = document.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
         if let (true, Some(items)) = (is_list, document.get("items").and_then(Value::as_array)) {
             for item in items.clone() {
-                self.document(file, line, item);
+                self.document(file, line, item, objects);
             }
             return;
         }
         match object(document) {
-            Ok(Some(object)) => self.slices.extend(self.resources.insert(object)),
-            Ok(None) => {}
+            Ok(object) => objects.extend(object),
             Err(error) => self.problem(file, line, error),
         }
+    }
+
+    /// Finds the files at `path`, which may be a folder; whether there may be more.
+    fn find(&mut self, path: &Path, depth: usize) -> bool {
+        let told = |error: std::io::Error| format!("cannot be read: {error}");
+        let entries = match path.metadata() {
+            Ok(found) if found.is_file() => {
+                self.files.push(path.to_owned());
+                return true;
+            }
+            Ok(_) => path.read_dir(),
+            // It went while the folder was looked through.
+            Err(error) if depth > 0 && error.kind() == ErrorKind::NotFound && !path.is_symlink() => {
+                return true;
+            }
+            Err(error) => Err(error),
+        };
+        let entries = match entries {
+            _ if depth > limits::CONFIG_DEPTH => {
+                Err(format!("folders are nested deeper than {}", limits::CONFIG_DEPTH))
+            }
+            entries => entries.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(told),
+        };
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.problem(path, 0, error);
+                return true;
+            }
+        };
+        for entry in entries.into_iter().map(|entry| entry.path()) {
+            if !matters(&entry) {
+                continue;
+            }
+            if self.files.len() >= limits::MANIFEST_FILES {
+                self.problem(path, 0, format!("there are more than {} files", limits::MANIFEST_FILES));
+                return false;
+            }
+            if !self.find(&entry, depth + 1) {
+                return false;
+            }
+        }
+        true
     }
 
     fn problem(&mut self, file: &Path, line: usize, message: impl Into<String>) {
@@ -156,26 +234,13 @@ pub fn object(mut document: Value) -> Result<Option<Object>, String> {
     }))
 }
 
-fn find(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), String> {
-    let told = |error: std::io::Error| format!("cannot be read: {error}");
-    if path.metadata().map_err(told)?.is_file() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    if depth > limits::CONFIG_DEPTH {
-        return Err(format!("folders are nested deeper than {}", limits::CONFIG_DEPTH));
-    }
-    for entry in path.read_dir().map_err(told)? {
-        let entry = entry.map_err(told)?.path();
-        let hidden = entry.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let known = matches!(entry.extension().and_then(|end| end.to_str()), Some("yaml" | "yml" | "json"));
-        if hidden || !(entry.is_dir() || known) {
-            continue;
-        }
-        if files.len() >= limits::MANIFEST_FILES {
-            return Err(format!("there are more than {} files", limits::MANIFEST_FILES));
-        }
-        find(&entry, depth + 1, files)?;
-    }
-    Ok(())
+/// Whether an entry of a folder is looked at: a folder, or a file of a known name. What is hidden is not,
+/// such as the folders behind the links of a mounted ConfigMap.
+pub fn matters(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let known = matches!(path.extension().and_then(|end| end.to_str()), Some("yaml" | "yml" | "json"));
+    !hidden && (known || path.is_dir())
 }
+
+#[cfg(test)]
+mod tests;

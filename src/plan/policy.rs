@@ -106,6 +106,22 @@ pub enum HealthCheck {
     },
 }
 
+impl HealthPlan {
+    /// As often and as strictly as where nothing else is said.
+    pub fn of(check: HealthCheck) -> Self {
+        let (interval, timeout) = limits::PROBE;
+        let (healthy, unhealthy) = limits::PROBE_THRESHOLDS;
+        Self { check, interval, timeout, healthy, unhealthy }
+    }
+}
+
+impl HealthCheck {
+    /// GET of `path`, of which every answer that is no error is one of a healthy endpoint.
+    pub fn http(path: http::uri::PathAndQuery) -> Self {
+        Self::Http { path, expected: [200..=399].into_iter().collect() }
+    }
+}
+
 /// When an endpoint is left out because of what traffic met there, apart for each lane.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EjectionPlan {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mirrorgate::app::{Origin, ResourceOptions};
 use mirrorgate::gateway_api::resources::Key;
@@ -325,4 +326,55 @@ async fn a_secret_that_is_rotated_drops_no_connection() {
     within("a handshake with the new certificate", rotated).await;
     client::tls(gateway.address, "abc.example.com", config.clone()).await.unwrap_err();
     ask_again(&mut old).await;
+}
+
+/// What is written to a folder in place is used once it is written; what cannot be read costs nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_manifest_and_a_broken_one_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (app, next) = (Upstream::saying("app").await, Upstream::saying("next").await);
+    let other = Upstream::saying("other").await;
+    write_resources(folder.path(), GATEWAY, MIRRORED);
+    write_slices(folder.path(), "app", &[(&app, true)]);
+    write_slices(folder.path(), "next", &[(&next, true)]);
+    let gateway = gateway(folder.path()).await;
+    let of = |upstreams: &[&Upstream]| {
+        let mut addresses: Vec<_> = upstreams.iter().map(|one| one.address.to_string()).collect();
+        addresses.sort();
+        addresses
+    };
+    let live = gateway.running().registry().live();
+    let backend = live.iter().find(|one| &**one.name() == "default/app:80").unwrap();
+    let generation = backend.endpoints().generation();
+    let routes = || gateway.running().gateway().table().routes().len();
+    let before = routes();
+
+    // A writer that takes its time, while another file is replaced, which cannot be used before.
+    let path = folder.path().join("app-slices.yaml");
+    write_slices(folder.path(), "app", &[(&app, true), (&other, true)]);
+    eventually("both are used", || endpoints(&gateway, "default/app:80") == of(&[&app, &other])).await;
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let mut file = std::fs::File::create(&path).unwrap();
+    let half = whole.find("---").unwrap();
+    std::io::Write::write_all(&mut file, whole.get(..half).unwrap().as_bytes()).unwrap();
+    write_slices(folder.path(), "next", &[(&other, true)]);
+    // Whoever read it on account of that would have done so by then.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    std::io::Write::write_all(&mut file, whole.get(half..).unwrap().as_bytes()).unwrap();
+    drop(file);
+    eventually("what was replaced", || endpoints(&gateway, "default/next:80") == of(&[&other])).await;
+    assert_eq!(endpoints(&gateway, "default/app:80"), of(&[&app, &other]));
+    assert_eq!(backend.endpoints().generation(), generation + 1, "no half of it was ever used");
+
+    // Broken, and away: what was good stays, told, and the rest is followed.
+    let told = || gateway.running().warnings().len();
+    std::fs::write(folder.path().join("resources.yaml"), "kind: [").unwrap();
+    eventually("the broken one is told", || told() == 1).await;
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("nowhere", &path).unwrap();
+    write_slices(folder.path(), "next", &[(&next, true)]);
+    eventually("the rest is followed", || endpoints(&gateway, "default/next:80") == of(&[&next])).await;
+    eventually("the missing one is told", || told() == 2).await;
+    assert_eq!(endpoints(&gateway, "default/app:80"), of(&[&app, &other]));
+    assert_eq!(routes(), before);
 }

@@ -80,17 +80,18 @@ fn key(raw: &raw::ConsistentChoice, report: &mut Report<'_>) -> HashKey {
 fn health(raw: &raw::Health, protocol: Protocol, report: &mut Report<'_>) -> Option<HealthPlan> {
     one_of(&["http", "tcp", "grpc"], &raw.given, report);
     let check = match (&raw.http, &raw.tcp, &raw.grpc) {
-        (Some(http), ..) => HealthCheck::Http {
-            path: PathAndQuery::try_from(http.path.value.0.as_str()).ok()?,
-            expected: match &http.expected {
-                None => [200..=399].into_iter().collect(),
+        (Some(http), ..) => {
+            let path = PathAndQuery::try_from(http.path.value.0.as_str()).ok()?;
+            match &http.expected {
+                None => HealthCheck::http(path),
                 Some(list) => {
                     let hint = "leave `expected` out to take 200-399";
                     super::route::refuse_empty(list.length, list.at, hint, report);
-                    list.items.iter().map(|range| range.value.0.clone()).collect()
+                    let expected = list.items.iter().map(|range| range.value.0.clone()).collect();
+                    HealthCheck::Http { path, expected }
                 }
-            },
-        },
+            }
+        }
         (_, Some(_), _) => HealthCheck::Tcp,
         (.., Some(grpc)) => {
             if protocol == Protocol::Http1 {
@@ -102,8 +103,7 @@ fn health(raw: &raw::Health, protocol: Protocol, report: &mut Report<'_>) -> Opt
         }
         _ => return None,
     };
-    let (interval, timeout) = limits::PROBE;
-    let (healthy, unhealthy) = limits::PROBE_THRESHOLDS;
+    let HealthPlan { check, interval, timeout, healthy, unhealthy } = HealthPlan::of(check);
     Some(HealthPlan {
         check,
         interval: raw.interval.as_ref().map_or(interval, |time| positive(time, report)),

@@ -2,7 +2,7 @@
 
 use super::{read, translated};
 use crate::discovery::source::SourceSpec;
-use crate::plan::{Fraction, Protocol, RouteAction};
+use crate::plan::{Fraction, HealthCheck, Protocol, RouteAction};
 use crate::routing::matches::HostPattern;
 
 const GATEWAY: &str = "
@@ -158,6 +158,22 @@ fn external_names_and_cluster_addresses() {
     let SourceSpec::Static(list) = sources[0].1 else { panic!("{sources:?}") };
     assert_eq!(list[0].address.to_string(), "10.96.0.1:80");
     assert_eq!(*sources[1].1, SourceSpec::Dns { host: "example.com".to_owned(), port: 8080 });
+}
+
+#[test]
+fn endpoints_are_probed_as_their_service_says() {
+    let probe = |says: &str| {
+        let text = with_rules("  - backendRefs: [{ name: a, port: 80 }]\n").replace(
+            "metadata: { name: a }",
+            &format!("metadata: {{ name: a, annotations: {{ mirrorgate.dev/health-check: {says} }} }}"),
+        );
+        translated(&read(&text)).backends[0].policy.health.clone().map(|plan| plan.check)
+    };
+    assert_eq!(probe("/well?a=b"), Some(HealthCheck::http("/well?a=b".parse().unwrap())));
+    assert_eq!(probe("tcp"), Some(HealthCheck::Tcp));
+    // Its protocol is HTTP/1.1.
+    assert_eq!(probe("grpc"), None);
+    assert_eq!(probe("somehow"), None);
 }
 
 #[test]

@@ -1,0 +1,84 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+
+use super::*;
+
+fn service(name: &str, port: u16) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{ name: {name} }}\nspec: {{ ports: [{{ port: {port} }}] }}\n"
+    )
+}
+
+fn slice(name: &str, host: u8) -> String {
+    format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{ name: {name} }}\naddressType: IPv4\nendpoints: [{{ addresses: [10.0.0.{host}] }}]\n"
+    )
+}
+
+/// Services with their ports, slices with their addresses, and how many problems there are.
+fn read(path: &Path, last: &mut LastGood) -> (Vec<String>, usize) {
+    let read = load_again(path, last);
+    let port = |service: &k8s_openapi::api::core::v1::Service| {
+        service.spec.as_ref().and_then(|spec| spec.ports.as_ref()?.first().map(|port| port.port)).unwrap()
+    };
+    let services = read.resources.services.iter().map(|(key, one)| format!("{}:{}", key.name, port(one)));
+    let slices = read.slices.iter().map(|one| {
+        let name = one.metadata.name.as_deref().unwrap();
+        format!("{name}={}", one.endpoints.first().unwrap().addresses.first().unwrap())
+    });
+    (services.chain(slices).collect(), read.problems.len())
+}
+
+#[test]
+fn what_cannot_be_read_keeps_what_was_good_and_costs_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut last = LastGood::new();
+    let mut found = || {
+        let (found, problems) = read(folder.path(), &mut last);
+        (found.join(" "), problems)
+    };
+    fs::create_dir(at("deep")).unwrap();
+    fs::write(at("a.yaml"), service("a", 1)).unwrap();
+    fs::write(
+        at("deep/b.yaml"),
+        format!("{}---\n{}---\n{}", service("b", 1), service("c", 1), slice("s", 1)),
+    )
+    .unwrap();
+    let all = "a:1 b:1 c:1 s=10.0.0.1";
+    assert_eq!(found(), (all.to_owned(), 0));
+
+    // One document of a file: the others of it are what they are now.
+    let half = format!("kind: [\n---\n{}---\n{}", service("c", 2), slice("s", 2));
+    fs::write(at("deep/b.yaml"), &half).unwrap();
+    for _ in 0..2 {
+        assert_eq!(found(), ("a:1 b:1 c:2 s=10.0.0.2".to_owned(), 1));
+    }
+    // What went elsewhere is what it is there, although that is read first.
+    fs::write(at("a.yaml"), format!("{}---\n{}", service("a", 1), service("b", 7))).unwrap();
+    assert_eq!(found(), ("a:1 b:7 c:2 s=10.0.0.2".to_owned(), 1));
+    // Whole again: what is not in it is gone.
+    fs::write(at("a.yaml"), service("a", 1)).unwrap();
+    fs::write(at("deep/b.yaml"), slice("s", 3)).unwrap();
+    assert_eq!(found(), ("a:1 s=10.0.0.3".to_owned(), 0));
+
+    // A link that leads nowhere, beside files that are read before and after it.
+    fs::remove_file(at("a.yaml")).unwrap();
+    std::os::unix::fs::symlink("nowhere", at("a.yaml")).unwrap();
+    fs::write(at("z.yaml"), service("z", 1)).unwrap();
+    assert_eq!(found(), ("a:1 z:1 s=10.0.0.3".to_owned(), 1));
+    fs::remove_file(at("a.yaml")).unwrap();
+    assert_eq!(found(), ("z:1 s=10.0.0.3".to_owned(), 0));
+    // A folder that is gone is gone; that of all is away.
+    fs::remove_dir_all(at("deep")).unwrap();
+    assert_eq!(found(), ("z:1".to_owned(), 0));
+    let away = tempfile::tempdir().unwrap();
+    fs::rename(folder.path(), away.path().join("folder")).unwrap();
+    assert_eq!(found(), ("z:1".to_owned(), 1));
+    fs::rename(away.path().join("folder"), folder.path()).unwrap();
+    assert_eq!(found(), ("z:1".to_owned(), 0));
+    // What says that there is nothing is obeyed.
+    fs::write(at("z.yaml"), "").unwrap();
+    assert_eq!(found(), (String::new(), 0));
+}
