@@ -136,7 +136,8 @@ impl ResourceFeed {
                 let read = manifests::load_again(path, &mut last_good);
                 self.state().last_good = last_good;
                 // Endpoints go their own way: a change of them alone leaves the plan as it is.
-                self.slices.replace(read.slices, Instant::now());
+                self.slices.replace_in(None, read.slices, Instant::now());
+                self.slices.live_but(read.doubt);
                 let problems: Vec<_> = read.problems.iter().map(ToString::to_string).collect();
                 (read.resources, problems.join("\n"))
             }

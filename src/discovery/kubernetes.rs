@@ -36,8 +36,8 @@ pub struct SliceStore {
 enum State {
     /// No complete list was seen yet.
     Pending,
-    /// It is kept up to date.
-    Live,
+    /// It is kept up to date, but for what this says.
+    Live(Option<String>),
     /// It is not kept up to date at present.
     Stale(String),
 }
@@ -103,7 +103,15 @@ impl SliceStore {
 
     /// What is in the store is kept up to date (again).
     pub fn live(&self) {
-        self.state.send_if_modified(|state| std::mem::replace(state, State::Live) != State::Live);
+        self.live_but(None);
+    }
+
+    /// The same, but for what `doubt` says: it is shown with the endpoints, which are used.
+    pub fn live_but(&self, doubt: Option<String>) {
+        self.state.send_if_modified(|state| {
+            let before = std::mem::replace(state, State::Live(doubt));
+            before != *state
+        });
     }
 
     /// What is in the store may be out of date, and why. Before the first list nothing is told.
@@ -191,15 +199,18 @@ impl SliceSource {
         let state = self.state.borrow_and_update().clone();
         // Before the slices are read, so that no change falls in between.
         let event = *self.changed.borrow_and_update();
-        let update = match state {
-            State::Stale(error) => Update::Failed(SourceError(error)),
-            State::Pending | State::Live => {
-                let services = self.store.services();
-                let slices = services.services.get(&self.name).map(|service| service.slices.values());
-                Update::Full(endpoints(slices.into_iter().flatten().map(|slice| &**slice), &self.port))
-            }
+        let (update, warning) = match state {
+            State::Stale(error) => (Update::Failed(SourceError(error)), None),
+            State::Pending => (self.endpoints(), None),
+            State::Live(doubt) => (self.endpoints(), doubt),
         };
-        Answer { update, event, refresh: Some(limits::SLICES_RESYNC), warning: None }
+        Answer { update, event, refresh: Some(limits::SLICES_RESYNC), warning }
+    }
+
+    fn endpoints(&self) -> Update {
+        let services = self.store.services();
+        let slices = services.services.get(&self.name).map(|service| service.slices.values());
+        Update::Full(endpoints(slices.into_iter().flatten().map(|slice| &**slice), &self.port))
     }
 
     /// Resolves, with the time of the event, when the Service's slices or the store's state changed.

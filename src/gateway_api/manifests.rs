@@ -27,6 +27,8 @@ pub struct Manifests {
     pub slices: Vec<EndpointSlice>,
     /// What could not be read.
     pub problems: Vec<Problem>,
+    /// Why endpoints may be out of date, if some are from a file that cannot be read any more.
+    pub doubt: Option<String>,
     /// The files.
     pub files: Vec<PathBuf>,
 }
@@ -81,6 +83,9 @@ pub fn load_again(path: &Path, last: &mut LastGood) -> Manifests {
     let broken: HashSet<_> = manifests.problems.iter().map(|problem| problem.file.clone()).collect();
     last.retain(|file, _| file.ancestors().any(|path| broken.contains(path)));
     last.values().flatten().for_each(|object| manifests.insert(object.clone()));
+    let kept = last.iter().find(|(_, objects)| objects.iter().any(|one| matches!(one, Object::Slice(_))));
+    let why = kept.and_then(|(file, _)| manifests.problems.iter().find(|one| file.starts_with(&one.file)));
+    manifests.doubt = why.map(|problem| format!("some endpoints may be out of date: {problem}"));
     for (file, objects) in fresh {
         objects.iter().for_each(|object| manifests.insert(object.clone()));
         if !broken.contains(&*file) {

@@ -377,4 +377,12 @@ async fn half_a_manifest_and_a_broken_one_change_nothing() {
     eventually("the missing one is told", || told() == 2).await;
     assert_eq!(endpoints(&gateway, "default/app:80"), of(&[&app, &other]));
     assert_eq!(routes(), before);
+    // What is not known to be so any more shows it, and one can see why.
+    eventually("the doubt is told", || {
+        backend.freshness().last_error.is_some_and(|error| error.contains("app-slices.yaml"))
+    })
+    .await;
+    write_slices(folder.path(), "app", &[(&other, true)]);
+    eventually("it is used again", || endpoints(&gateway, "default/app:80") == of(&[&other])).await;
+    eventually("no doubt any more", || backend.freshness().last_error.is_none()).await;
 }

@@ -16,6 +16,21 @@ fn slice(name: &str, host: u8) -> String {
     )
 }
 
+#[test]
+fn endpoints_of_a_file_that_cannot_be_read_any_more_are_doubted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut last = LastGood::new();
+    let mut doubt = |text: &str| {
+        fs::write(folder.path().join("a.yaml"), text).unwrap();
+        load_again(folder.path(), &mut last).doubt
+    };
+    assert_eq!(doubt(&service("a", 1)), None);
+    assert_eq!(doubt("kind: ["), None, "there were none");
+    assert_eq!(doubt(&slice("s", 1)), None);
+    assert!(doubt("kind: [").unwrap().contains("a.yaml:1"));
+    assert_eq!(doubt(&slice("s", 1)), None);
+}
+
 /// Services with their ports, slices with their addresses, and how many problems there are.
 fn read(path: &Path, last: &mut LastGood) -> (Vec<String>, usize) {
     let read = load_again(path, last);
