@@ -117,6 +117,10 @@ pub struct ConnectionState {
     between: AtomicBool,
     /// Set by the sweeper: see [`Self::rests`].
     tired: AtomicBool,
+    /// Whether its client is told before it is closed for being idle: see [`Self::leaves`].
+    telling: AtomicBool,
+    /// Set by the sweeper: see [`Self::leaves`].
+    told: AtomicBool,
     /// Index of the [`Expiry`], plus one; 0 while none has passed.
     expired: AtomicU8,
     waker: Mutex<Option<Waker>>,
@@ -165,6 +169,8 @@ impl Deadlines {
             refused: AtomicBool::new(false),
             between: AtomicBool::new(false),
             tired: AtomicBool::new(false),
+            telling: AtomicBool::new(false),
+            told: AtomicBool::new(false),
             expired: AtomicU8::new(0),
             waker: Mutex::default(),
         });
@@ -189,7 +195,7 @@ impl Deadlines {
         let mut tired = 0;
         self.states().slice(from, |state| {
             if let Some(expiry) = state.due(tick, &self.limits) {
-                if state.expire(expiry) {
+                if state.tells(expiry, tick) || state.expire(expiry) {
                     self.count(expiry);
                 }
             } else if tired < limits::RESTS_AT_ONCE && state.tires(tick) {
@@ -306,6 +312,18 @@ impl ConnectionState {
         self.tired.load(Ordering::Relaxed) && self.is_idle()
     }
 
+    /// Its client can be told that it is closed for being idle, so that a request which is on its way just
+    /// then is not lost (RFC 9113, 6.8).
+    pub fn is_told_first(&self) {
+        self.telling.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has been idle for too long and its client is to be told. Its task is woken when that
+    /// begins; a client that does not go then has the time of [`Expiry::Drain`].
+    pub fn leaves(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
     /// Somebody serves it again.
     pub(super) fn wakes_up(&self) {
         self.tired.store(false, Ordering::Relaxed);
@@ -365,7 +383,10 @@ impl ConnectionState {
         {
             return Some(expiry);
         }
-        let expiry = self.waiting_for()?;
+        let expiry = match self.waiting_for()? {
+            Expiry::Idle if self.leaves() => Expiry::Drain,
+            expiry => expiry,
+        };
         passed(expiry, self.since.load(Ordering::Relaxed))
     }
 
@@ -376,6 +397,17 @@ impl ConnectionState {
         if !tires || self.tired.swap(true, Ordering::Relaxed) {
             return false;
         }
+        self.waker().iter().for_each(Waker::wake_by_ref);
+        true
+    }
+
+    /// True when its client is to be told of `expiry`, instead of an end.
+    fn tells(&self, expiry: Expiry, now: u32) -> bool {
+        let tells = expiry == Expiry::Idle && self.telling.load(Ordering::Relaxed);
+        if !tells || self.told.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        self.since.store(now, Ordering::Relaxed);
         self.waker().iter().for_each(Waker::wake_by_ref);
         true
     }

@@ -74,7 +74,7 @@ enum Turn<T> {
     Ends(T),
     /// It has been idle for a while: see [`crate::proxy::deadlines::ConnectionState::rests`].
     Rests,
-    /// The process is about to end, and it should.
+    /// It has been idle for too long, or the process is about to end.
     Drains,
 }
 
@@ -92,6 +92,9 @@ async fn driven<T>(
         }
         if context.state.rests() {
             return Poll::Ready(Turn::Rests);
+        }
+        if context.state.leaves() {
+            return Poll::Ready(Turn::Drains);
         }
         if (!std::mem::replace(&mut asked, true) || context.gateway.is_draining())
             && told.as_mut().poll(task).is_ready()
@@ -120,6 +123,7 @@ fn http1_builder(listener: &Listener, client: &ClientLimits) -> hyper1::Builder 
 
 pub(super) async fn http2(context: Arc<Context>, framed: Framed<Stream>, client: &ClientLimits) {
     let mut draining = context.gateway.draining();
+    context.state.is_told_first();
     let requests = context.clone();
     let tasks = StreamTasks::new(context.worker.clone(), context.state.clone());
     let streams = tasks.clone();

@@ -67,6 +67,28 @@ fn a_request_in_flight_is_waited_for() {
 }
 
 #[test]
+fn a_client_that_can_be_told_is_told_before_it_is_left() {
+    let deadlines = deadlines();
+    let connection = deadlines.register().unwrap();
+    let state = connection.state();
+    state.waits_for(Expiry::Idle);
+    state.is_told_first();
+    deadlines.sweep(31, 0);
+    assert!(!state.leaves(), "never early");
+    deadlines.sweep(32, 0);
+    assert_eq!((state.leaves(), state.expired()), (true, None));
+    // A request that was on its way is answered, however long that takes.
+    let request = state.request();
+    deadlines.sweep(1000, 0);
+    drop(request);
+    deadlines.sweep(1050, 0);
+    assert_eq!(state.expired(), None);
+    deadlines.sweep(1051, 0);
+    assert_eq!(state.expired(), Some(Expiry::Drain), "it does not go by itself");
+    assert_eq!(deadlines.expired(Expiry::Idle), 1);
+}
+
+#[test]
 fn a_write_that_gets_on_is_not_stalled_though_a_request_is_in_flight() {
     let deadlines = deadlines();
     let connection = deadlines.register().unwrap();
