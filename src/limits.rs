@@ -145,7 +145,9 @@ pub const RETRIES_MOST: u32 = 10;
 pub const CLIENT_HELLO: usize = 32 * KIB;
 /// Longest pause that a route may ask for between two attempts: the client waits for all of them.
 pub const RETRY_BACKOFF: Duration = Duration::from_secs(10);
-/// Bytes of a body that are kept to be sent again, by default and at most.
+/// Bytes of a body that are kept to be sent again, by default and at most. The first also without
+/// `retries`, where an endpoint of HTTP/2 may say that it did not look at a request: a GOAWAY costs none
+/// then whose body is a usual one.
 pub const RETRY_BODY: (usize, usize) = (64 * KIB, 16 * MIB);
 /// Retries beyond those that are always safe, in percent of the requests of one worker, lane and
 /// backend: a backend that fails all of them gets a fifth more to do and not several times as much.

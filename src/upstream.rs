@@ -109,6 +109,11 @@ impl Connects {
 }
 
 impl Speech {
+    /// Whether an endpoint has words for a request that it did not look at: HTTP/2 has.
+    pub(crate) fn may_refuse(&self) -> bool {
+        self.protocol != Protocol::Http1
+    }
+
     /// The same without being counted.
     pub(crate) fn uncounted(&self) -> Self {
         let Self { name, protocol, host, transport, connector, .. } = self;
@@ -167,10 +172,10 @@ pub enum ExchangeError {
 /// Sends `message` to one endpoint of `backend` and waits for the head of the response.
 ///
 /// A connect failure, or a request of which nothing was written, goes on to another endpoint. What
-/// was written is sent again only by `again`. Without a body: when the endpoint said that it did not look
-/// at it (RFC 9113, 8.7), and once when a reused connection closed before any byte of a response, if its
-/// method may be repeated. Beyond that as its route says: to an endpoint that it was sent to only if the
-/// route wants that, and when there is no other.
+/// was written is sent again only by `again`. When the endpoint said that it did not look at it (RFC 9113,
+/// 8.7) and all of its body that was sent is still there. Without a body: once when a reused connection
+/// closed before any byte of a response, if its method may be repeated. Beyond that as its route says: to
+/// an endpoint that it was sent to only if the route wants that, and when there is no other.
 pub async fn exchange(
     worker: &Arc<Worker>,
     backend: &Backend,
@@ -229,16 +234,16 @@ pub async fn exchange(
             false => tried.push(endpoint.clone()),
         }
         let stale = failed.reused && matches!(failed.error, ExchangeError::Reset);
-        let harmless = |head: &Head<'_>| {
-            let left_out = failed.unprocessed && refused < limits::UNPROCESSED;
-            head.length == Length::None && (left_out || (stale && !repeated && head.is_repeatable()))
+        let harmless = |again: &Again<'_>| match failed.unprocessed && refused < limits::UNPROCESSED {
+            true => again.retries.untouched(has_body),
+            false => (stale && !repeated && again.head.is_repeatable()).then_some(None),
         };
         message = match (failed.unsent, again.as_deref_mut()) {
             (Some(unsent), _) => unsent,
-            (None, Some(again)) if harmless(&again.head) => {
+            (None, Some(again)) if let Some(body) = harmless(again) => {
                 repeated |= !failed.unprocessed;
                 refused += u8::from(failed.unprocessed);
-                Message::new(backend.speech(), &again.head, None)?
+                Message::new(backend.speech(), &again.head, body)?
             }
             (None, Some(again)) if again.retries.cover(failure) => {
                 // It was sent there, whatever the connection had served before.

@@ -180,7 +180,7 @@ where
     let source = ClientBody::new(incoming, finish.received(), most);
     let body = body(context, source, (length, &parts), &copies);
     let upgrade = upgraded.as_ref().map(|asked| asked.protocol.clone());
-    let (retries, body) = Retries::new(route.retries.as_ref(), body);
+    let (retries, body) = Retries::new(route.retries.as_ref(), body, backend.speech().may_refuse());
     let client = Some(context.addresses());
     let head = Head { client, upgrade: upgrade.as_ref(), ..Head::new(&parts, length) };
     let mut again = Again { head, retries };

@@ -66,9 +66,13 @@ impl Shared {
         if self.whole && self.kept.len() + bytes.len() <= self.most {
             self.kept.extend_from_slice(bytes);
         } else {
-            self.whole = false;
-            self.kept = Vec::new();
+            self.forget();
         }
+    }
+
+    fn forget(&mut self) {
+        self.whole = false;
+        self.kept = Vec::new();
     }
 }
 
@@ -93,6 +97,11 @@ impl Body for Attempt {
             let trailers = shared.trailers.clone().filter(|_| !this.trailers_sent);
             this.trailers_sent = true;
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        if Arc::strong_count(&this.shared) == 1 {
+            // It was answered, and nobody is left who could send it again: an upload may last for hours.
+            shared.forget();
+            this.sent = 0;
         }
         let Some(frame) = ready!(shared.source.as_mut().poll_frame(context)) else {
             shared.ended = true;
@@ -209,6 +218,18 @@ mod tests {
         let mut body = replay.body();
         assert_eq!(read(&mut body), ("12345".into(), "end"));
         assert!(!replay.is_whole());
+    }
+
+    #[test]
+    fn nothing_is_kept_once_nobody_can_send_it_again() {
+        let replay = replay([data("1"), None, data("2"), None, data("3")], 4);
+        let shared = Arc::downgrade(&replay.0);
+        let kept = || shared.upgrade().map(|shared| lock(&shared).kept.len());
+        let mut body = replay.body();
+        assert_eq!((read(&mut body), kept()), (("1".into(), "pending"), Some(1)));
+        drop(replay);
+        assert_eq!((read(&mut body), kept()), (("2".into(), "pending"), Some(0)));
+        assert_eq!(read(&mut body), ("3".into(), "end"));
     }
 
     #[test]

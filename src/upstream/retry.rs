@@ -52,7 +52,8 @@ impl Failure {
 pub struct Retries<'route>(Option<Box<Planned<'route>>>);
 
 struct Planned<'route> {
-    plan: &'route RetryPlan,
+    /// `None` for one that is sent again only if it was not looked at.
+    plan: Option<&'route RetryPlan>,
     left: u32,
     body: Kept,
 }
@@ -65,18 +66,23 @@ enum Kept {
 }
 
 impl<'route> Retries<'route> {
-    /// The right of a request with this body, and the body as it is to be sent.
-    pub fn new(plan: Option<&'route RetryPlan>, body: RequestBody) -> (Self, RequestBody) {
-        let Some(plan) = plan else { return (Self(None), body) };
-        let replay = body.map(|body| Replay::new(body, plan.max_body));
+    /// The right of a request with this body, and the body as it is to be sent. Where `refusable`, its
+    /// endpoint may say that it did not look at it, which no plan is needed for.
+    pub fn new(plan: Option<&'route RetryPlan>, body: RequestBody, refusable: bool) -> (Self, RequestBody) {
+        if plan.is_none() && !(refusable && body.is_some()) {
+            return (Self(None), body);
+        }
+        let most = plan.map_or(limits::RETRY_BODY.0, |plan| plan.max_body);
+        let replay = body.map(|body| Replay::new(body, most));
         let body = replay.as_ref().map(Replay::body);
         let kept = replay.map_or(Kept::None, Kept::Replay);
-        (Self(Some(Box::new(Planned { plan, left: plan.attempts, body: kept }))), body)
+        let left = plan.map_or(0, |plan| plan.attempts);
+        (Self(Some(Box::new(Planned { plan, left, body: kept }))), body)
     }
 
     /// Time for one attempt, where the route allows `default`.
     pub fn patience(&self, default: Option<Duration>) -> Option<Duration> {
-        self.0.as_ref().and_then(|planned| planned.plan.per_try_timeout).or(default)
+        self.plan().and_then(|plan| plan.per_try_timeout).or(default)
     }
 
     /// Whether those that failed so may be asked again, the budget aside.
@@ -86,12 +92,12 @@ impl<'route> Retries<'route> {
 
     /// Whether an endpoint that it was sent to may be asked again when there is no other.
     pub(super) fn may_repeat_endpoints(&self) -> bool {
-        self.0.as_ref().is_some_and(|planned| planned.plan.same_endpoint)
+        self.plan().is_some_and(|plan| plan.same_endpoint)
     }
 
     /// Waits for as long as its route wants between two attempts.
     pub(super) async fn pause(&self) {
-        if let Some(time) = self.0.as_ref().and_then(|planned| planned.plan.backoff) {
+        if let Some(time) = self.plan().and_then(|plan| plan.backoff) {
             // Boxed: most requests never wait, and all have room for what they might.
             Box::pin(tokio::time::sleep(time)).await;
         }
@@ -99,31 +105,56 @@ impl<'route> Retries<'route> {
 
     /// Whether it has any beyond what every request has.
     pub(super) fn are_planned(&self) -> bool {
-        self.0.is_some()
+        self.plan().is_some()
     }
 
     /// Most endpoints that it may go to.
     pub(super) fn endpoints(&self, default: u32) -> u32 {
-        self.0.as_ref().map_or(default, |planned| default.max(planned.plan.attempts.saturating_add(1)))
+        self.plan().map_or(default, |plan| default.max(plan.attempts.saturating_add(1)))
     }
 
     /// Whether it may be sent again after `failure`, the budget aside.
     pub(super) fn cover(&self, failure: Option<Failure>) -> bool {
-        let (Some(planned), Some(failure)) = (&self.0, failure) else { return false };
-        let whole = || match &planned.body {
-            Kept::None => true,
-            Kept::Replay(replay) => replay.is_whole(),
+        let (Some(planned), Some(plan), Some(failure)) = (&self.0, self.plan(), failure) else {
+            return false;
         };
-        planned.left > 0 && failure.is_in(&planned.plan.on) && whole()
+        planned.left > 0 && failure.is_in(&plan.on) && planned.body.is_whole()
+    }
+
+    /// The body for one more attempt after one that was not looked at, which costs nothing of the right;
+    /// `None` when it is not there any more.
+    pub(super) fn untouched(&self, has_body: bool) -> Option<RequestBody> {
+        match &self.0 {
+            _ if !has_body => Some(None),
+            Some(planned) if planned.body.is_whole() => Some(planned.body.again()),
+            _ => None,
+        }
     }
 
     /// The body for one more attempt; what had it before gets nothing more of it.
     pub(super) fn spend(&mut self) -> RequestBody {
         let planned = self.0.as_mut()?;
         planned.left = planned.left.saturating_sub(1);
-        match &planned.body {
-            Kept::Replay(replay) => Some(replay.body()),
-            Kept::None => None,
+        planned.body.again()
+    }
+
+    fn plan(&self) -> Option<&'route RetryPlan> {
+        self.0.as_ref()?.plan
+    }
+}
+
+impl Kept {
+    fn is_whole(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Replay(replay) => replay.is_whole(),
+        }
+    }
+
+    fn again(&self) -> RequestBody {
+        match self {
+            Self::None => None,
+            Self::Replay(replay) => Some(replay.body()),
         }
     }
 }
@@ -204,7 +235,7 @@ mod tests {
             backoff: None,
             same_endpoint: false,
         };
-        let (mut retries, body) = Retries::new(Some(&plan), None);
+        let (mut retries, body) = Retries::new(Some(&plan), None, false);
         assert!(body.is_none());
         let covered = |retries: &Retries<'_>, failure| retries.cover(Some(failure));
         let status = Failure::Status;
@@ -212,6 +243,6 @@ mod tests {
         assert!(!covered(&retries, Failure::Timeout) && !covered(&retries, status(StatusCode::OK)));
         assert!(retries.spend().is_none());
         assert!(!retries.cover(Some(Failure::Reset)), "only as often as the plan says");
-        assert!(!Retries::new(None, None).0.cover(Some(Failure::Reset)));
+        assert!(!Retries::new(None, None, true).0.cover(Some(Failure::Reset)));
     }
 }

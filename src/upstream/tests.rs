@@ -135,7 +135,7 @@ impl Upstream {
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let length = if body.is_some() { Length::Exact(length as u64) } else { Length::None };
         let body: RequestBody = body.and_then(in_pieces);
-        let (retries, body) = Retries::new(retries, body);
+        let (retries, body) = Retries::new(retries, body, self.backend.speech().may_refuse());
         let head = Head::new(&parts, length);
         let message = Message::new(self.backend.speech(), &head, body)?;
         let policy = Policy { lane, ..primary_policy(Some(Duration::from_secs(10))) };

@@ -122,7 +122,7 @@ async fn an_http2_backend_that_is_not_there_is_502() {
     }
 }
 
-/// A server that says goodbye after each few streams, in two ways.
+/// A server that echoes, and says goodbye after each few streams, in two ways.
 async fn leaving(per_connection: usize, refuse: bool) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -134,15 +134,21 @@ async fn leaving(per_connection: usize, refuse: bool) -> (std::net::SocketAddr, 
             tokio::spawn(async move {
                 let mut connection = h2::server::handshake(stream).await.unwrap();
                 let mut served = 0;
-                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
                     served += 1;
                     if served > per_connection && refuse {
                         // RFC 9113, 8.7: it was not looked at.
                         respond.send_reset(h2::Reason::REFUSED_STREAM);
                         continue;
                     }
-                    let mut body = respond.send_response(Response::new(()), false).unwrap();
-                    body.send_data("ok".into(), true).unwrap();
+                    tokio::spawn(async move {
+                        let (mut body, mut text) = (request.into_body(), b"ok".to_vec());
+                        while let Some(Ok(piece)) = body.data().await {
+                            text.extend_from_slice(&piece);
+                        }
+                        let mut answer = respond.send_response(Response::new(()), false).unwrap();
+                        answer.send_data(text.into(), true).unwrap();
+                    });
                     if served == per_connection {
                         connection.graceful_shutdown();
                     }
@@ -163,10 +169,16 @@ async fn backends_that_leave_cost_no_request() {
                 .await;
         let clients = (0..8).map(|_| async {
             let mut client = gateway.connect().await;
-            for _ in 0..50 {
-                client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+            for turn in 0..50 {
+                // What of a body was sent is sent again.
+                let (head, body) = match turn % 3 {
+                    0 => ("GET / HTTP/1.1".to_owned(), String::new()),
+                    1 => ("POST / HTTP/1.1\r\ncontent-length: 0".to_owned(), String::new()),
+                    _ => ("POST / HTTP/1.1\r\ncontent-length: 3".to_owned(), format!("{turn:03}")),
+                };
+                client.send(format!("{head}\r\nhost: a\r\n\r\n{body}")).await;
                 let response = client.response().await;
-                assert_eq!((response.status(), response.text().as_str()), (200, "ok"));
+                assert_eq!((response.status(), response.text()), (200, format!("ok{body}")));
             }
         });
         futures_util::future::join_all(clients).await;
