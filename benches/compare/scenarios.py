@@ -65,9 +65,10 @@ def all_scenarios():
             (f"{name}, {count} routes", name, Case(routes=count))
             for name in FORWARDING for count in (10, 10_000)]),
         Scenario("access-log", "access log to a file", rows(FORWARDING, access_log=True)
-                 + [("mirrorgate, no log", "mirrorgate", Case())]),
+                 + [(f"{name}, no log", name, Case()) for name in ("mirrorgate", "nginx", "haproxy")]),
         Scenario("endpoints", "1, 10 and 100 endpoints", [
-            (f"mirrorgate, {count} endpoint{'s' * (count > 1)}", "mirrorgate", Case(endpoints=count)) for count in (1, 10, 100)]),
+            (f"{name}, {count} endpoint{'s' * (count > 1)}", name, Case(endpoints=count))
+            for name in ("mirrorgate", "nginx", "haproxy") for count in (1, 10, 100)]),
         Scenario("two-workers", "one worker and two, nothing pinned", [
             (f"{name}, {words}", name, Case(workers=count))
             for name in ("mirrorgate", "nginx", "haproxy") for count, words in ((1, "one worker"), (2, "two"))] + stealing, pinned=False),
