@@ -243,6 +243,7 @@ fn copies_of_one(workers: usize) -> usize {
 async fn work(gateway: Arc<Gateway>, worker: Arc<Worker>, mut inbox: mpsc::Receiver<Order>) {
     worker.spawn(worker.clone().keep_time());
     worker.spawn(worker.clone().give_back_memory());
+    let mut ending = None;
     while let Some(order) = inbox.recv().await {
         match order {
             Order::Listen(socket, listener) => {
@@ -253,8 +254,16 @@ async fn work(gateway: Arc<Gateway>, worker: Arc<Worker>, mut inbox: mpsc::Recei
                     connection::spawn(&gateway, &worker, stream, peer, &listener);
                 }
             }
-            Order::Stop { requests, copies } => return finish(&gateway, &worker, requests, copies).await,
+            Order::Stop { requests, copies } => {
+                ending = Some((requests, copies));
+                // Who was accepted just before the listeners closed is served, too; left in the inbox it
+                // would be waited for until the end.
+                inbox.close();
+            }
         }
+    }
+    if let Some((requests, copies)) = ending {
+        finish(&gateway, &worker, requests, copies).await;
     }
 }
 

@@ -87,7 +87,10 @@ fn place(
             let handed =
                 Handed::new(stream).is_ok_and(|stream| seat.hand(stream, (peer, counted), listener.clone()));
             if !handed {
-                gateway.metrics().gateway.refused(Refusal::ConnectionLimit);
+                // A worker that is about to end takes nobody any more.
+                let draining = gateway.is_draining();
+                let reason = if draining { Refusal::Draining } else { Refusal::ConnectionLimit };
+                gateway.metrics().gateway.refused(reason);
             }
         }
     }

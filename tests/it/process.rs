@@ -95,6 +95,23 @@ async fn a_reload_adds_and_removes_listeners() {
     .await;
 }
 
+/// A connection that is accepted by one worker while another is told to end is not left between them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_is_not_held_up_by_who_came_at_its_last_moment() {
+    let primary = Upstream::saying("ok").await;
+    for _ in 0..20 {
+        let gateway = gateway(&format!("routes: [{{ backend: 'http://{}' }}]", primary.address)).await;
+        let address = gateway.address;
+        let knock = || async move { while tokio::net::TcpStream::connect(address).await.is_ok() {} };
+        let knocking: Vec<_> = (0..8).map(|_| tokio::spawn(knock())).collect();
+        gateway.get("/").await;
+        assert!(within("the end of the drain", gateway.drain(Duration::ZERO)).await);
+        for one in knocking {
+            within("nobody is let in any more", one).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_finishes_what_is_in_flight_and_closes_what_is_idle() {
     let go = Arc::new(Notify::new());
