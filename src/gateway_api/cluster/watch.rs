@@ -4,6 +4,7 @@
 //! from where it was; when that fails too, it begins anew with a list, so that whatever was missed is
 //! healed. Until then what was last seen stays.
 
+mod ended;
 mod sinks;
 
 use std::fmt::Debug;
@@ -17,6 +18,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
+use self::ended::{Ended, ended};
 use self::sinks::{Objects, Sink, Slices, certificates_only, roots_only};
 use super::Shared;
 use super::health::Failure;
@@ -168,15 +170,6 @@ enum Trust {
     Watch,
 }
 
-/// Why a watch has to begin anew.
-enum Ended {
-    /// The version from which it would go on is too old.
-    Expired,
-    /// The field selector is not known.
-    Selector,
-    Failed(Failure),
-}
-
 /// Lists and follows until it has to begin anew; `listed` tells since when a list was complete.
 async fn once<K, S>(
     watch: &Watch<K>,
@@ -250,40 +243,6 @@ where
     }
 }
 
-fn ended(error: &watcher::Error, selects: bool) -> Ended {
-    let status = match error {
-        watcher::Error::WatchError(status) => Some(status),
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status),
-        _ => None,
-    };
-    let text = match status {
-        Some(status) => format!("{} {}", status.code, status.message.trim_end()),
-        None => chain(error),
-    };
-    match status.map_or(0, |status| status.code) {
-        400 if selects => Ended::Selector,
-        403 | 404 => Ended::Failed(Failure::Refused(text)),
-        410 => Ended::Expired,
-        _ => Ended::Failed(Failure::Failed(text)),
-    }
-}
-
-/// What an error says, and what the errors below it add.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        below = error.source();
-    }
-    text
-}
-
 /// The object, unless it is malformed, which costs only itself.
 fn readable<K, S>(watch: &str, sink: &S, object: DeserializeGuard<K>) -> Option<K>
 where
@@ -300,6 +259,3 @@ where
     sink.trim(&mut object);
     Some(object)
 }
-
-#[cfg(test)]
-mod tests;
