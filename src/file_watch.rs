@@ -192,6 +192,14 @@ impl Watched {
         lock(&self.signal.hint).writing.values().any(|since| since.elapsed() < limits::FILE_WRITING)
     }
 
+    /// The same of one file of a tree.
+    pub(crate) fn is_being_written_at(&self, file: &Path) -> bool {
+        // Events name files by their real paths.
+        let real = file.canonicalize();
+        let begun = real.ok().and_then(|real| lock(&self.signal.hint).writing.get(&real).copied());
+        begun.is_some_and(|since| since.elapsed() < limits::FILE_WRITING)
+    }
+
     fn is_tree(&self) -> bool {
         self.signal.tree.is_some()
     }

@@ -4,7 +4,7 @@
 //! told.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Unusable, unusable};
 use crate::config::{self, Configuration};
@@ -12,6 +12,7 @@ use crate::file_watch::{FileWatch, Watched};
 
 pub(super) struct Base {
     file: Option<PathBuf>,
+    watched: Option<Arc<Watched>>,
     state: Mutex<State>,
 }
 
@@ -32,13 +33,19 @@ impl Base {
             _ => config::default_base(admin),
         };
         let good = good.map_err(unusable)?;
-        Ok(Self { file, state: Mutex::new(State { good, text, problem: None }) })
+        let watched = file.clone().map(|file| Arc::new(FileWatch::default().file(file)));
+        Ok(Self { file, watched, state: Mutex::new(State { good, text, problem: None }) })
     }
 
     /// What is good of it at present. Blocks.
     pub(super) fn load(&self) -> Configuration {
         let mut state = self.state();
         let Some(file) = &self.file else { return state.good.clone() };
+        // Whatever it is that is loaded now, half of this file may look like all of it. It is loaded again
+        // once the file is closed.
+        if self.watched.as_ref().is_some_and(|watched| watched.is_being_written()) {
+            return state.good.clone();
+        }
         let read = config::text_of(file);
         let text = read.as_ref().ok().cloned();
         // The same text is looked at again and again; it is read and told of once.
@@ -70,9 +77,9 @@ impl Base {
         self.state().problem.clone()
     }
 
-    /// Begins to watch the file, if there is one.
-    pub(super) fn watch(&self) -> Option<Watched> {
-        Some(FileWatch::default().file(self.file.clone()?))
+    /// Tells of the file's changes, if there is one.
+    pub(super) fn watched(&self) -> Option<Arc<Watched>> {
+        self.watched.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -117,7 +124,7 @@ mod tests {
     fn without_a_file_it_is_the_defaults() {
         let base = Base::new(None, Some("off")).unwrap();
         assert_eq!((base.load().plan.admin, base.problem(), base.is_outdated()), (None, None, false));
-        assert!(base.watch().is_none());
+        assert!(base.watched().is_none());
         let missing = Base::new(Some("no such file".into()), None).err().unwrap();
         assert!(missing.0.contains("no such file"), "{}", missing.0);
     }

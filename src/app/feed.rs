@@ -60,7 +60,10 @@ pub(super) struct ResourceFeed {
 }
 
 enum ResourceOrigin {
-    Manifests(PathBuf),
+    Manifests {
+        path: PathBuf,
+        watched: Arc<Watched>,
+    },
     #[cfg(feature = "kubernetes")]
     Cluster(Arc<Cluster>),
 }
@@ -80,7 +83,7 @@ struct State {
 
 /// Waits for a feed to say something new.
 pub(super) struct Changes {
-    watched: Vec<Watched>,
+    watched: Vec<Arc<Watched>>,
     /// With what stands beside it.
     #[cfg(feature = "kubernetes")]
     cluster: Option<(Arc<Cluster>, Arc<Base>)>,
@@ -95,7 +98,8 @@ impl ResourceFeed {
         pool: Option<AddressPool>,
         slices: Arc<SliceStore>,
     ) -> Self {
-        Self::new(ResourceOrigin::Manifests(path), base, settings, pool, slices)
+        let watched = Arc::new(FileWatch::default().tree(path.clone(), manifests::matters));
+        Self::new(ResourceOrigin::Manifests { path, watched }, base, settings, pool, slices)
     }
 
     /// Resources from a cluster.
@@ -131,9 +135,10 @@ impl ResourceFeed {
     /// What the resources mean at present. Blocks.
     pub(super) fn load(&self) -> Configuration {
         let (resources, problems) = match &self.origin {
-            ResourceOrigin::Manifests(path) => {
+            ResourceOrigin::Manifests { path, watched } => {
                 let mut last_good = std::mem::take(&mut self.state().last_good);
-                let read = manifests::load_again(path, &mut last_good);
+                let is_being_written = |file: &Path| watched.is_being_written_at(file);
+                let read = manifests::load_again(path, &mut last_good, is_being_written);
                 self.state().last_good = last_good;
                 // Endpoints go their own way: a change of them alone leaves the plan as it is.
                 self.slices.replace_in(None, read.slices, Instant::now());
@@ -188,7 +193,7 @@ impl ResourceFeed {
     /// Resolves when all there is to be read was read once, or will not be.
     pub(super) async fn complete(&self) {
         match &self.origin {
-            ResourceOrigin::Manifests(_) => {}
+            ResourceOrigin::Manifests { .. } => {}
             #[cfg(feature = "kubernetes")]
             ResourceOrigin::Cluster(cluster) => cluster.listed().await,
         }
@@ -202,7 +207,7 @@ impl ResourceFeed {
     /// What cannot be read at present, a line each.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems: Vec<_> = match &self.origin {
-            ResourceOrigin::Manifests(_) => self.state().told.lines().map(str::to_owned).collect(),
+            ResourceOrigin::Manifests { .. } => self.state().told.lines().map(str::to_owned).collect(),
             #[cfg(feature = "kubernetes")]
             ResourceOrigin::Cluster(cluster) => cluster.problems(),
         };
@@ -217,14 +222,12 @@ impl ResourceFeed {
     /// Begins to watch.
     pub(super) fn watch(&self) -> Changes {
         let mut changes = Changes {
-            watched: Vec::from_iter(self.base.watch()),
+            watched: Vec::from_iter(self.base.watched()),
             #[cfg(feature = "kubernetes")]
             cluster: None,
         };
         match &self.origin {
-            ResourceOrigin::Manifests(path) => {
-                changes.watched.push(FileWatch::default().tree(path.clone(), manifests::matters));
-            }
+            ResourceOrigin::Manifests { watched, .. } => changes.watched.push(watched.clone()),
             #[cfg(feature = "kubernetes")]
             ResourceOrigin::Cluster(cluster) => {
                 changes.cluster = Some((cluster.clone(), self.base.clone()));
@@ -238,7 +241,7 @@ impl Changes {
     /// A change of a file's.
     pub(super) fn file(path: &Path) -> Self {
         Self {
-            watched: vec![FileWatch::default().file(path.to_owned())],
+            watched: vec![Arc::new(FileWatch::default().file(path.to_owned()))],
             #[cfg(feature = "kubernetes")]
             cluster: None,
         }
@@ -271,7 +274,7 @@ impl Changes {
 
     /// Whether somebody is about to write what is to be read, which is told once it is done.
     pub(super) fn are_being_written(&self) -> bool {
-        self.watched.iter().any(Watched::is_being_written)
+        self.watched.iter().any(|watched| watched.is_being_written())
     }
 
     /// Looks at where changes can come from, before what is there is read. Blocks.
@@ -284,3 +287,6 @@ impl Changes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

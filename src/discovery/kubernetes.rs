@@ -16,7 +16,7 @@ use kube::ResourceExt;
 use tokio::sync::watch;
 
 use super::resolver::Answer;
-use super::source::{SourceError, Update};
+use super::source::{EndpointSpec, SourceError, Update};
 use crate::limits;
 
 pub use self::endpoints::endpoints;
@@ -37,12 +37,22 @@ enum State {
     /// No complete list was seen yet.
     Pending,
     /// It is kept up to date, but for what this says.
-    Live(Option<String>),
+    Live(Option<Doubt>),
     /// It is not kept up to date at present.
     Stale(String),
 }
 
-type Name = (Arc<str>, Arc<str>);
+/// What may be out of date of a store that is kept up to date otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Why. It is shown with the endpoints of every Service, since nobody knows whose are missing.
+    pub why: String,
+    /// Services some of whose slices are older than the rest: when they were last known to be right.
+    pub kept: HashMap<Name, Instant>,
+}
+
+/// A Service: its namespace and its name.
+pub type Name = (Arc<str>, Arc<str>);
 
 #[derive(Debug, Default)]
 struct Services {
@@ -106,8 +116,8 @@ impl SliceStore {
         self.live_but(None);
     }
 
-    /// The same, but for what `doubt` says: it is shown with the endpoints, which are used.
-    pub fn live_but(&self, doubt: Option<String>) {
+    /// The same, but for what `doubt` says: endpoints are used all the same.
+    pub fn live_but(&self, doubt: Option<Doubt>) {
         self.state.send_if_modified(|state| {
             let before = std::mem::replace(state, State::Live(doubt));
             before != *state
@@ -156,8 +166,8 @@ impl Services {
 
     fn apply(&mut self, slice: Arc<EndpointSlice>, event: Instant) {
         let namespace = slice.namespace().unwrap_or_default();
-        let id = (namespace.clone(), slice.name_any());
-        let owner = slice.labels().get(SERVICE).map(|service| (Arc::from(namespace), Arc::from(&**service)));
+        let id = (namespace, slice.name_any());
+        let owner = service_of(&slice);
         if self.owners.get(&id) != owner.as_ref() {
             self.delete(&id, event);
         }
@@ -182,6 +192,12 @@ impl Services {
     }
 }
 
+/// The Service whose endpoints are in `slice`.
+pub fn service_of(slice: &EndpointSlice) -> Option<Name> {
+    let service = slice.labels().get(SERVICE)?;
+    Some((Arc::from(slice.namespace().unwrap_or_default()), Arc::from(&**service)))
+}
+
 /// The endpoints of one port of one Service.
 pub(crate) struct SliceSource {
     store: Arc<SliceStore>,
@@ -201,16 +217,22 @@ impl SliceSource {
         let event = *self.changed.borrow_and_update();
         let (update, warning) = match state {
             State::Stale(error) => (Update::Failed(SourceError(error)), None),
-            State::Pending => (self.endpoints(), None),
-            State::Live(doubt) => (self.endpoints(), doubt),
+            State::Pending => (Update::Full(self.endpoints()), None),
+            State::Live(None) => (Update::Full(self.endpoints()), None),
+            State::Live(Some(doubt)) => match doubt.kept.get(&self.name) {
+                Some(since) => {
+                    (Update::Kept { endpoints: self.endpoints(), since: *since, why: doubt.why }, None)
+                }
+                None => (Update::Full(self.endpoints()), Some(doubt.why)),
+            },
         };
         Answer { update, event, refresh: Some(limits::SLICES_RESYNC), warning }
     }
 
-    fn endpoints(&self) -> Update {
+    fn endpoints(&self) -> Vec<EndpointSpec> {
         let services = self.store.services();
         let slices = services.services.get(&self.name).map(|service| service.slices.values());
-        Update::Full(endpoints(slices.into_iter().flatten().map(|slice| &**slice), &self.port))
+        endpoints(slices.into_iter().flatten().map(|slice| &**slice), &self.port)
     }
 
     /// Resolves, with the time of the event, when the Service's slices or the store's state changed.

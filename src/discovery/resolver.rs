@@ -194,6 +194,18 @@ impl Resolver {
             Update::Full(set) if !set.is_empty() => {
                 self.suspicion = None;
                 self.obey(set, event, answer.refresh, answer.warning, now);
+                self.confirm(now);
+            }
+            Update::Kept { endpoints, since, why } => {
+                self.suspicion = None;
+                // What is too old to be used does not become younger by being told again.
+                let empty = self
+                    .policy
+                    .max_age
+                    .is_some_and(|max_age| max_age.then == WhenTooOld::Empty && since + max_age.after <= now);
+                let set = if empty { Vec::new() } else { endpoints };
+                self.obey(set, event, answer.refresh, Some(why), now);
+                (self.confirmed, self.confirmation_due) = (Some(since), false);
             }
             Update::Full(set) => self.heard_nothing(set, event, answer.refresh, answer.warning, now),
             Update::Gone(reason) => {
@@ -237,6 +249,7 @@ impl Resolver {
         }
         let event = self.suspicion.take().unwrap_or(event);
         self.obey(set, event, refresh, warning, now);
+        self.confirm(now);
     }
 
     fn obey(
@@ -249,12 +262,16 @@ impl Resolver {
     ) {
         self.failures = 0;
         self.expired = false;
-        self.confirmed = Some(now);
         self.settled = refresh.is_none() && self.event.is_none();
         let next = refresh.map(|time| now + self.shortened(time));
         self.ask_next(next);
         self.show(warning);
         self.want(set.into(), event, now);
+    }
+
+    /// What is wanted was right at `now`.
+    fn confirm(&mut self, now: Instant) {
+        self.confirmed = Some(now);
         self.confirmation_due = self.wanted.as_ref().is_some_and(|wanted| wanted.version == self.applied);
     }
 

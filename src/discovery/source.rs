@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Where the endpoints of a backend come from, as configured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +95,16 @@ pub enum Update {
     Full(Vec<EndpointSpec>),
     /// The backend is known not to exist: as an empty set, with a reason to show.
     Gone(String),
+    /// The best that is known, though it was last known to be right at `since`: it is used, and its age counts
+    /// from then.
+    Kept {
+        /// The whole set.
+        endpoints: Vec<EndpointSpec>,
+        /// When it was last known to be right.
+        since: Instant,
+        /// Why that is not known now.
+        why: String,
+    },
     /// Nothing could be learned: the last good set stays, its age grows.
     Failed(SourceError),
 }

@@ -4,11 +4,12 @@
 //! place again keeps what was last good of a file until it can be read as a whole again. Kinds that do not
 //! matter here (a Deployment beside its Service) are passed over.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use super::resources::{Key, Object, Resources};
 use crate::config;
+use crate::discovery::kubernetes::{Doubt, service_of};
 use crate::limits;
 
 /// What was read.
@@ -27,8 +29,8 @@ pub struct Manifests {
     pub slices: Vec<EndpointSlice>,
     /// What could not be read.
     pub problems: Vec<Problem>,
-    /// Why endpoints may be out of date, if some are from a file that cannot be read any more.
-    pub doubt: Option<String>,
+    /// Why endpoints may be out of date, if some are from a file that cannot be read any more, and which.
+    pub doubt: Option<Doubt>,
     /// The files.
     pub files: Vec<PathBuf>,
 }
@@ -55,23 +57,37 @@ impl fmt::Display for Problem {
 }
 
 /// What each file held when it was last read as a whole.
-pub type LastGood = BTreeMap<PathBuf, Vec<Object>>;
+pub type LastGood = BTreeMap<PathBuf, Good>;
+
+/// What a file held when it was read as a whole.
+#[derive(Clone, Debug)]
+pub struct Good {
+    objects: Vec<Object>,
+    read: Instant,
+}
 
 /// Reads the file at `path`, or every `.yaml`, `.yml` and `.json` file below the folder at `path`.
 /// Blocks.
 pub fn load(path: &Path) -> Manifests {
-    load_again(path, &mut LastGood::new())
+    load_again(path, &mut LastGood::new(), |_| false)
 }
 
 /// The same for who does so again and again: what a file held in `last` stays while something in it, or the
-/// folder that it is in, cannot be read. What was read now counts more, wherever it stands. Blocks.
-pub fn load_again(path: &Path, last: &mut LastGood) -> Manifests {
+/// folder that it is in, cannot be read, or while it `is_being_written`: half of it may look like all of it.
+/// What was read now counts more, wherever it stands. Blocks.
+pub fn load_again(path: &Path, last: &mut LastGood, is_being_written: impl Fn(&Path) -> bool) -> Manifests {
+    let now = Instant::now();
     let mut manifests = Manifests::default();
     manifests.find(path, 0);
     manifests.files.sort();
     let mut fresh = Vec::new();
     for file in manifests.files.clone() {
         let objects = match config::read_text(&file) {
+            // Asked once it is read, so that a write that began meanwhile counts.
+            Ok(_) if is_being_written(&file) => {
+                manifests.problem(&file, 0, "it is being written");
+                Vec::new()
+            }
             Ok(text) => manifests.read(&file, &text),
             Err(error) => {
                 manifests.problem(&file, 0, error);
@@ -82,20 +98,43 @@ pub fn load_again(path: &Path, last: &mut LastGood) -> Manifests {
     }
     let broken: HashSet<_> = manifests.problems.iter().map(|problem| problem.file.clone()).collect();
     last.retain(|file, _| file.ancestors().any(|path| broken.contains(path)));
-    last.values().flatten().for_each(|object| manifests.insert(object.clone()));
-    let kept = last.iter().find(|(_, objects)| objects.iter().any(|one| matches!(one, Object::Slice(_))));
-    let why = kept.and_then(|(file, _)| manifests.problems.iter().find(|one| file.starts_with(&one.file)));
-    manifests.doubt = why.map(|problem| format!("some endpoints may be out of date: {problem}"));
+    last.values().flat_map(|good| &good.objects).for_each(|object| manifests.insert(object.clone()));
+    manifests.doubt = doubt(last, &fresh, &manifests.problems);
     for (file, objects) in fresh {
         objects.iter().for_each(|object| manifests.insert(object.clone()));
         if !broken.contains(&*file) {
-            last.insert(file, objects);
+            last.insert(file, Good { objects, read: now });
         }
     }
     // As with the other kinds, the last one of a name is meant.
     let slices = manifests.slices.drain(..).map(|slice| (Key::of(&slice), slice));
     manifests.slices = slices.collect::<BTreeMap<_, _>>().into_values().collect();
     manifests
+}
+
+/// What is doubted of endpoints: those in `last` that are in none of the `fresh` files.
+fn doubt(last: &LastGood, fresh: &[(PathBuf, Vec<Object>)], problems: &[Problem]) -> Option<Doubt> {
+    let slices = |objects: &[Object]| {
+        let slices = objects.iter().filter_map(|object| match object {
+            Object::Slice(slice) => Some((Key::of(slice), service_of(slice))),
+            _ => None,
+        });
+        slices.collect::<HashMap<_, _>>()
+    };
+    let known: HashSet<_> = fresh.iter().flat_map(|(_, objects)| slices(objects).into_keys()).collect();
+    let mut doubted = None;
+    let mut kept = HashMap::new();
+    for (file, good) in last {
+        let slices = slices(&good.objects);
+        doubted = doubted.or(Some(file).filter(|_| !slices.is_empty()));
+        let services = slices.into_iter().filter(|(slice, _)| !known.contains(slice));
+        for service in services.filter_map(|(_, service)| service) {
+            let since = kept.entry(service).or_insert(good.read);
+            *since = good.read.min(*since);
+        }
+    }
+    let problem = problems.iter().find(|one| doubted.is_some_and(|file| file.starts_with(&one.file)))?;
+    Some(Doubt { why: format!("some endpoints may be out of date: {problem}"), kept })
 }
 
 /// Whether what is at `path` is manifests rather than a configuration of ours.

@@ -124,3 +124,24 @@ async fn a_stale_store_keeps_the_last_set_and_says_why() {
     source.changed().await;
     assert_eq!(set(&mut source).await.len(), 1);
 }
+
+#[tokio::test]
+async fn what_is_kept_is_no_younger_than_it_was() {
+    let store = Arc::new(SliceStore::default());
+    let mut one = store.source("a", "one", "http".into());
+    let mut two = store.source("a", "two", "http".into());
+    let slices =
+        [slice("s1", "one", &[("10.0.0.1", json!({}))]), slice("s2", "two", &[("10.0.0.2", json!({}))])];
+    store.replace_in(None, slices, Instant::now());
+    let since = Instant::now();
+    let kept = HashMap::from([(("a".into(), "one".into()), since)]);
+    store.live_but(Some(Doubt { why: "broken".to_owned(), kept }));
+    let answer = one.ask().await;
+    let Update::Kept { endpoints, since: told, why } = answer.update else { panic!("{answer:?}") };
+    assert_eq!((endpoints.len(), told, &*why, answer.warning), (1, since, "broken", None));
+    let answer = two.ask().await;
+    assert!(matches!(&answer.update, Update::Full(endpoints) if endpoints.len() == 1), "{answer:?}");
+    assert_eq!(answer.warning.as_deref(), Some("broken"));
+    store.live();
+    assert!(matches!(one.ask().await.update, Update::Full(_)));
+}

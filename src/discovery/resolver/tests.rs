@@ -357,3 +357,65 @@ proptest! {
         prop_assert_eq!(&replay.applied, &known);
     }
 }
+
+#[test]
+fn what_is_kept_ages_from_when_it_was_right_however_often_it_is_told() {
+    let start = Instant::now();
+    let later = |seconds| start + Duration::from_secs(seconds);
+    let kept = |hosts: &[u8], now| {
+        let why = "broken".to_owned();
+        answer(Update::Kept { endpoints: set(hosts), since: start, why }, now)
+    };
+    for then in [WhenTooOld::Keep, WhenTooOld::Empty] {
+        let max_age = Some(MaxAge { after: Duration::from_secs(100), then });
+        let mut resolver = Resolver::new(ResolverPolicy { max_age, ..ResolverPolicy::default() }, 7, start);
+        assert_eq!(resolver.step(start), Action::Ask);
+        resolver.heard(full(&[1], start), start);
+        assert_eq!(apply(&mut resolver, start), set(&[1]));
+        let error = "broken".to_owned();
+        for seconds in [30, 60] {
+            assert_eq!(resolver.step(later(seconds)), Action::Ask);
+            resolver.heard(kept(&[1], later(seconds)), later(seconds));
+            assert_eq!(resolver.step(later(seconds)), Action::KeepLast { error: error.clone() });
+            assert!(matches!(resolver.step(later(seconds)), Action::Wait(_)), "nothing confirms it");
+        }
+        // A part of it is new.
+        assert_eq!(resolver.step(later(90)), Action::Ask);
+        resolver.heard(kept(&[1, 2], later(90)), later(90));
+        match resolver.step(later(90)) {
+            Action::Apply { set: next, confirmed, .. } => {
+                assert_eq!((&*next, confirmed), (&*set(&[1, 2]), Some(start)));
+                resolver.applied();
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(resolver.step(later(90)), Action::KeepLast { error });
+        // Too old, and asked on and on.
+        let error = "not confirmed for 100s: broken".to_owned();
+        if then == WhenTooOld::Empty {
+            assert_eq!(
+                resolver.step(later(100)),
+                Action::Apply { set: Arc::new([]), event: later(100), confirmed: Some(start) }
+            );
+            resolver.applied();
+        }
+        assert_eq!(resolver.step(later(100)), Action::KeepLast { error: error.clone() });
+        for seconds in [130, 160] {
+            assert_eq!(resolver.step(later(seconds)), Action::Ask);
+            resolver.heard(kept(&[1, 2], later(seconds)), later(seconds));
+            assert_eq!(resolver.step(later(seconds)), Action::KeepLast { error: error.clone() });
+            assert!(
+                matches!(resolver.step(later(seconds)), Action::Wait(_)),
+                "neither more nor less is used"
+            );
+        }
+        // Right again.
+        assert_eq!(resolver.step(later(190)), Action::Ask);
+        resolver.heard(full(&[1, 2], later(190)), later(190));
+        match then {
+            WhenTooOld::Keep => assert_eq!(resolver.step(later(190)), Action::Confirm),
+            WhenTooOld::Empty => assert_eq!(apply(&mut resolver, later(190)), set(&[1, 2])),
+        }
+        assert!(matches!(resolver.step(later(190)), Action::Wait(_)));
+    }
+}

@@ -12,7 +12,7 @@ fn service(name: &str, port: u16) -> String {
 
 fn slice(name: &str, host: u8) -> String {
     format!(
-        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{ name: {name} }}\naddressType: IPv4\nendpoints: [{{ addresses: [10.0.0.{host}] }}]\n"
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{ name: {name}, labels: {{ kubernetes.io/service-name: of-{name} }} }}\naddressType: IPv4\nendpoints: [{{ addresses: [10.0.0.{host}] }}]\n"
     )
 }
 
@@ -22,7 +22,7 @@ fn endpoints_of_a_file_that_cannot_be_read_any_more_are_doubted() {
     let mut last = LastGood::new();
     let mut doubt = |text: &str| {
         fs::write(folder.path().join("a.yaml"), text).unwrap();
-        load_again(folder.path(), &mut last).doubt
+        load_again(folder.path(), &mut last, |_| false).doubt.map(|doubt| doubt.why)
     };
     assert_eq!(doubt(&service("a", 1)), None);
     assert_eq!(doubt("kind: ["), None, "there were none");
@@ -33,7 +33,7 @@ fn endpoints_of_a_file_that_cannot_be_read_any_more_are_doubted() {
 
 /// Services with their ports, slices with their addresses, and how many problems there are.
 fn read(path: &Path, last: &mut LastGood) -> (Vec<String>, usize) {
-    let read = load_again(path, last);
+    let read = load_again(path, last, |_| false);
     let port = |service: &k8s_openapi::api::core::v1::Service| {
         service.spec.as_ref().and_then(|spec| spec.ports.as_ref()?.first().map(|port| port.port)).unwrap()
     };
@@ -96,4 +96,43 @@ fn what_cannot_be_read_keeps_what_was_good_and_costs_nothing_else() {
     // What says that there is nothing is obeyed.
     fs::write(at("z.yaml"), "").unwrap();
     assert_eq!(found(), (String::new(), 0));
+}
+
+#[test]
+fn endpoints_that_are_kept_are_as_old_as_the_reading_that_they_are_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
+    let mut last = LastGood::new();
+    let mut load = |written: Option<&str>| {
+        let begun = Instant::now();
+        let read = load_again(folder.path(), &mut last, |file| {
+            written.is_some_and(|name| file.file_name().is_some_and(|found| found == name))
+        });
+        let kept = read.doubt.map_or_else(HashMap::new, |doubt| doubt.kept);
+        let mut kept: Vec<_> = kept.into_iter().map(|((_, service), since)| (service, since)).collect();
+        kept.sort();
+        (kept, read.slices.len(), begun)
+    };
+    write("a.yaml", format!("{}---\n{}", slice("s", 1), slice("t", 1)));
+    write("b.yaml", slice("u", 1));
+    assert_eq!(load(None).0, []);
+    // The last good reading counts, however often it was good before and however often it is looked at since.
+    let (_, _, begun) = load(None);
+    write("a.yaml", "kind: [".to_owned());
+    let (kept, slices, ended) = load(None);
+    let names =
+        |kept: &[(Arc<str>, Instant)]| kept.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+    assert_eq!((names(&kept), slices), (vec!["of-s".to_owned(), "of-t".to_owned()], 3));
+    assert!(kept.iter().all(|(_, since)| (begun..ended).contains(since)), "{kept:?}");
+    assert_eq!(load(None).0, kept);
+    // What can be read of the file is as it is now.
+    write("a.yaml", format!("kind: [\n---\n{}", slice("t", 2)));
+    assert_eq!(load(None).0, kept[..1]);
+    // One that somebody writes to is not looked into.
+    write("a.yaml", format!("{}---\n{}", slice("s", 1), slice("t", 1)));
+    write("b.yaml", String::new());
+    let (kept, slices, _) = load(Some("b.yaml"));
+    assert_eq!((names(&kept), slices), (vec!["of-u".to_owned()], 3));
+    let (kept, slices, _) = load(None);
+    assert_eq!((kept.len(), slices), (0, 2));
 }

@@ -102,6 +102,7 @@ fn history(tables: &Tables, steps: &[Step]) -> Vec<Vec<Seen>> {
                         .or_insert_with(|| Resolver::new(ResolverPolicy::default(), 1, now));
                     match update {
                         Update::Full(set) => known.insert(id, set.clone()),
+                        Update::Kept { endpoints, .. } => known.insert(id, endpoints.clone()),
                         Update::Gone(_) => known.insert(id, Vec::new()),
                         Update::Failed(_) => None,
                     };
