@@ -10,11 +10,13 @@
 //! [`SliceStore`](crate::discovery::kubernetes::SliceStore) and from there to one backend's set,
 //! without any of this being called.
 
+pub mod annotations;
 pub mod backends;
 #[cfg(feature = "kubernetes")]
 pub mod cluster;
 pub mod filters;
 pub mod grants;
+pub mod ignored;
 pub mod listeners;
 pub mod manifests;
 pub mod matches;

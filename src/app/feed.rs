@@ -1,13 +1,15 @@
 //! Where a running gateway's configuration comes from, and when to look again.
 
+mod changes;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use futures_util::FutureExt;
-use futures_util::future::select_all;
 use serde_json::json;
 
+pub(super) use self::changes::Changes;
 use super::base::Base;
 use crate::config::Configuration;
 use crate::discovery::kubernetes::SliceStore;
@@ -72,21 +74,15 @@ struct State {
     addresses: Addresses,
     /// Files that cannot be read, as told.
     told: String,
-    /// What stays of those.
+    /// Settings that are ignored, as told.
+    ignored: BTreeSet<String>,
+    /// What stays of those files.
     last_good: LastGood,
     /// What became of the resources, as far as it is known before sockets are bound.
     #[cfg(feature = "kubernetes")]
     statuses: Statuses,
     /// Listeners that cannot be bound, as told.
     unbound: Vec<(Arc<str>, String)>,
-}
-
-/// Waits for a feed to say something new.
-pub(super) struct Changes {
-    watched: Vec<Arc<Watched>>,
-    /// With what stands beside it.
-    #[cfg(feature = "kubernetes")]
-    cluster: Option<(Arc<Cluster>, Arc<Base>)>,
 }
 
 impl ResourceFeed {
@@ -124,6 +120,7 @@ impl ResourceFeed {
         let state = State {
             addresses: Addresses::new(pool),
             told: String::new(),
+            ignored: BTreeSet::new(),
             last_good: LastGood::new(),
             #[cfg(feature = "kubernetes")]
             statuses: Statuses::default(),
@@ -187,7 +184,12 @@ impl ResourceFeed {
             tracing::warn!("manifests cannot be read, what was last good of these files stays:\n{problems}");
         }
         state.told = problems;
-        translate(resources, &self.settings, &mut state.addresses)
+        let translation = translate(resources, &self.settings, &mut state.addresses);
+        for told in translation.ignored.difference(&state.ignored) {
+            tracing::warn!("{told}");
+        }
+        state.ignored.clone_from(&translation.ignored);
+        translation
     }
 
     /// Resolves when all there is to be read was read once, or will not be.
@@ -234,57 +236,6 @@ impl ResourceFeed {
             }
         }
         changes
-    }
-}
-
-impl Changes {
-    /// A change of a file's.
-    pub(super) fn file(path: &Path) -> Self {
-        Self {
-            watched: vec![Arc::new(FileWatch::default().file(path.to_owned()))],
-            #[cfg(feature = "kubernetes")]
-            cluster: None,
-        }
-    }
-
-    /// Resolves when there may be something new.
-    pub(super) async fn next(&self) {
-        let files = self.watched.iter().map(|watched| watched.changed().map(drop).boxed());
-        let sources = files.chain([self.of_cluster().boxed()]);
-        select_all(sources).await;
-    }
-
-    async fn of_cluster(&self) {
-        #[cfg(feature = "kubernetes")]
-        if let Some((cluster, _)) = &self.cluster {
-            return cluster.changed().await;
-        }
-        std::future::pending().await
-    }
-
-    /// Whether every change was told, so that nothing need be looked at again. Blocks.
-    pub(super) fn tell_all(&self) -> bool {
-        // A cluster's are; those of a file beside it are seldom lost, and cheap to find.
-        #[cfg(feature = "kubernetes")]
-        if let Some((_, base)) = &self.cluster {
-            return !base.is_outdated();
-        }
-        false
-    }
-
-    /// Whether somebody is about to write what is to be read, which is told once it is done.
-    pub(super) fn are_being_written(&self) -> bool {
-        self.watched.iter().any(|watched| watched.is_being_written())
-    }
-
-    /// Looks at where changes can come from, before what is there is read. Blocks.
-    pub(super) fn refresh(&self) {
-        for watched in &self.watched {
-            if let Err(error) = watched.refresh() {
-                tracing::warn!("not everything is watched, only looked at now and then: {error}");
-            }
-            watched.take();
-        }
     }
 }
 

@@ -3,21 +3,15 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use kube::ResourceExt;
 
+use super::annotations;
 use super::grants::{From, permits};
 use super::model::{Reference, RouteKind};
 use super::resources::Resources;
 use super::status::Condition;
 use super::translate::Settings;
 use crate::discovery::source::{EndpointSpec, SourceSpec};
-use crate::plan::{BackendPolicy, BackendSpec, HealthCheck, HealthPlan, Protocol, Transport};
-
-/// The annotation of a Service that chooses its [`Routing`]: `service` or `endpoints`.
-pub const ROUTING: &str = "mirrorgate.dev/backend-routing";
-
-/// The annotation of a Service whose endpoints are probed: a path that is asked for, `tcp`, or `grpc`.
-pub const HEALTH_CHECK: &str = "mirrorgate.dev/health-check";
+use crate::plan::{BackendPolicy, BackendSpec, Protocol, Transport};
 
 /// Where requests for a Service go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,20 +87,8 @@ pub fn resolve(
         protocol,
         host: None,
         transport: Transport { tls, proxy_protocol: None },
-        policy: BackendPolicy { health: health(service, protocol), ..BackendPolicy::default() },
+        policy: BackendPolicy { health: annotations::health(service, protocol), ..BackendPolicy::default() },
     })
-}
-
-/// How endpoints are probed, beyond what a cluster does by itself: as the Service's annotation says, if that
-/// is something that the protocol can do.
-fn health(service: &Service, protocol: Protocol) -> Option<HealthPlan> {
-    let check = match service.annotations().get(HEALTH_CHECK)?.as_str() {
-        "tcp" => HealthCheck::Tcp,
-        "grpc" if protocol != Protocol::Http1 => HealthCheck::Grpc { service: String::new() },
-        path if path.starts_with('/') => HealthCheck::http(path.parse().ok()?),
-        _ => return None,
-    };
-    Some(HealthPlan::of(check))
 }
 
 fn is_external(service: &Service) -> bool {
@@ -119,11 +101,7 @@ fn source(service: &Service, port: &ServicePort, settings: &Settings) -> Option<
     if is_external(service) {
         return Some(SourceSpec::Dns { host: spec.external_name.clone()?, port: number });
     }
-    let routing = match service.annotations().get(ROUTING).map(String::as_str) {
-        Some("service") => Routing::Service,
-        Some("endpoints") => Routing::Endpoints,
-        _ => settings.routing,
-    };
+    let routing = annotations::routing(service).unwrap_or(settings.routing);
     // A headless Service has no address of its own.
     let address = spec.cluster_ip.as_deref().and_then(|address| address.parse().ok());
     if let (Routing::Service, Some(address)) = (routing, address) {

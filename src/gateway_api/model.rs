@@ -12,9 +12,11 @@ use std::time::Duration;
 use http::Method;
 
 pub(super) use self::convert::duration;
+pub use self::convert::routes;
 pub use self::policy::{MirrorPolicy, MirrorPolicySpec, SampleBy, SampleType};
 use super::GROUP;
-use super::resources::{Key, Resources};
+use super::ignored::Ignored;
+use super::resources::Key;
 
 /// A kind of route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +111,8 @@ pub struct Rule {
     pub backend_timeout: Option<String>,
     /// When a request is sent again.
     pub retry: Option<Retry>,
+    /// What it asks for that means nothing here.
+    pub ignored: Vec<Ignored>,
 }
 
 /// When a request is sent again.
@@ -285,14 +289,4 @@ pub struct CorsFilter {
     pub credentials: bool,
     /// Seconds for which a browser may believe it.
     pub max_age: Option<i32>,
-}
-
-/// Every route of `resources`, the oldest first.
-pub fn routes(resources: &Resources) -> Vec<Route> {
-    let http = resources.http_routes.values().map(|route| (&route.metadata, Route::from(&**route)));
-    let grpc = resources.grpc_routes.values().map(|route| (&route.metadata, Route::from(&**route)));
-    let tls = resources.tls_routes.values().map(|route| (&route.metadata, Route::from(&**route)));
-    let mut routes: Vec<_> = http.chain(grpc).chain(tls).collect();
-    routes.sort_by_cached_key(|(metadata, _)| super::resources::seniority(metadata));
-    routes.into_iter().map(|(_, route)| route).collect()
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::ignored::SETTINGS_IGNORED;
 use super::model::{ParentRef, RouteKind};
 use super::reachable::StatusAddress;
 use super::resources::Key;
@@ -169,8 +170,8 @@ impl Statuses {
             .flat_map(|status| status.ancestors.iter().flat_map(|(_, states)| states.clone()));
         let mut all = classes.chain(gateways).chain(sets).chain(routes).chain(policies);
         all.any(|condition| match condition.kind {
-            // These two are good news when they do not hold.
-            "Conflicted" | "PartiallyInvalid" => condition.holds,
+            // These are good news when they do not hold.
+            "Conflicted" | "PartiallyInvalid" | SETTINGS_IGNORED => condition.holds,
             _ => !condition.holds,
         })
     }

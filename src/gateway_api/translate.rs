@@ -5,7 +5,7 @@ mod report;
 mod rules;
 mod sockets;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 pub(super) use self::sockets::secret_text;
@@ -18,7 +18,7 @@ use super::reachable::Reachable;
 use super::refs::for_each_backend;
 use super::resources::{Key, Resources};
 use super::status::{Condition, RouteStatus, Statuses};
-use super::{CONTROLLER, matches};
+use super::{CONTROLLER, annotations, ignored, matches};
 use crate::plan::{BackendSpec, ListenerPlan, Plan, RouteAction, RoutePlan, SectionPlan, StreamPlan};
 
 /// What is served, and how.
@@ -63,6 +63,8 @@ pub struct Translation {
     pub streams: Vec<StreamPlan>,
     /// What became of every object.
     pub statuses: Statuses,
+    /// Settings of objects that are served but mean nothing, a line for each.
+    pub ignored: BTreeSet<String>,
 }
 
 impl Translation {
@@ -111,6 +113,7 @@ pub fn translate(resources: &Resources, settings: &Settings, addresses: &mut Add
             }
         }
         let conditions = work.route(&route, &gateways, &listeners);
+        translation.ignored.extend(conditions.ignored.iter().cloned());
         let parents = attachments.into_iter().map(|(parent, attachment)| {
             let mut states = vec![attachment.accepted];
             conditions.apply(&mut states);
@@ -122,6 +125,7 @@ pub fn translate(resources: &Resources, settings: &Settings, addresses: &mut Add
     (translation.routes, translation.streams) = (work.routes, work.streams);
     translation.backends = work.backends.into_values().collect();
     (translation.listeners, translation.sections) = sockets(resources, &gateways);
+    translation.ignored.extend(mirrors::without_a_route(resources));
     report::report(resources, settings, &gateways, &mut translation.statuses);
     translation
 }
@@ -141,6 +145,8 @@ struct RouteConditions {
     /// Rules that cannot be done, of how many.
     impossible: Vec<String>,
     rules: usize,
+    /// What means nothing of it, of its Services and of its policies.
+    ignored: BTreeSet<String>,
 }
 
 impl RouteConditions {
@@ -160,6 +166,7 @@ impl RouteConditions {
             _ => {}
         }
         states.push(self.resolved.clone());
+        states.extend(ignored::condition(&self.ignored));
     }
 }
 
@@ -191,7 +198,14 @@ impl Work<'_> {
             resolved: problem.unwrap_or_else(|| Condition::yes("ResolvedRefs", "ResolvedRefs")),
             impossible: Vec::new(),
             rules: route.rules.len(),
+            ignored: mirrors::ignored(self.resources, route).into_iter().collect(),
         };
+        for (reference, spec) in resolved.iter().filter_map(|(one, found)| Some((one, found.as_ref().ok()?)))
+        {
+            let service = self.resources.services.get(&reference.key(&route.key.namespace));
+            let wrong = service.map(|service| annotations::ignored(service, spec.protocol));
+            conditions.ignored.extend(wrong.into_iter().flatten());
+        }
         // Gateways that are known to backends by different certificates reach different backends.
         let mut groups: BTreeMap<Option<&Key>, Vec<Arc<str>>> = BTreeMap::new();
         for (gateway, listener) in listeners {
@@ -204,6 +218,8 @@ impl Work<'_> {
         for (position, rule) in route.rules.iter().enumerate() {
             let problem = rules::problem(rule).map(|problem| format!("rule {}: {problem}", position + 1));
             conditions.impossible.extend(problem);
+            let object = format!("{} {}: rule {}", route.kind, route.key, position + 1);
+            conditions.ignored.extend(rule.ignored.iter().map(|ignored| ignored.of(&object)));
         }
         let several = groups.len() > 1;
         for (identity, sections) in groups {

@@ -30,7 +30,19 @@ use self::filters::{grpc_backend_filter, grpc_rule_filter, http_backend_filter, 
 use super::{
     Condition, Match, ParentRef, PathCondition, Reference, Retry, Route, RouteKind, Rule, WeightedRef,
 };
-use crate::gateway_api::resources::Key;
+use crate::gateway_api::ignored::Ignored;
+use crate::gateway_api::resources::{Key, Resources, seniority};
+use crate::limits;
+
+/// Every route of `resources`, the oldest first.
+pub fn routes(resources: &Resources) -> Vec<Route> {
+    let http = resources.http_routes.values().map(|route| (&route.metadata, Route::from(&**route)));
+    let grpc = resources.grpc_routes.values().map(|route| (&route.metadata, Route::from(&**route)));
+    let tls = resources.tls_routes.values().map(|route| (&route.metadata, Route::from(&**route)));
+    let mut routes: Vec<_> = http.chain(grpc).chain(tls).collect();
+    routes.sort_by_cached_key(|(metadata, _)| seniority(metadata));
+    routes.into_iter().map(|(_, route)| route).collect()
+}
 
 /// A duration as Gateway API writes it (GEP-2257); `None` if it is none.
 pub(in crate::gateway_api) fn duration(text: &str) -> Option<Duration> {
@@ -100,7 +112,25 @@ fn http_rule(raw: &http_types::HttpRouteRules) -> Rule {
         request_timeout: raw.timeouts.as_ref().and_then(|timeouts| timeouts.request.clone()),
         backend_timeout: raw.timeouts.as_ref().and_then(|timeouts| timeouts.backend_request.clone()),
         retry,
+        ignored: http_ignored(raw),
     }
+}
+
+fn http_ignored(raw: &http_types::HttpRouteRules) -> Vec<Ignored> {
+    let retry = raw.retry.as_ref();
+    let backoff = retry.and_then(|retry| retry.backoff.as_ref()).filter(|text| duration(text).is_none());
+    let most = limits::RETRIES_MOST;
+    let attempts = retry.and_then(|retry| retry.attempts).filter(|attempts| *attempts > i64::from(most));
+    let session = raw.session_persistence.as_ref().map(|_| sessions());
+    let backoff = backoff.map(|text| Ignored::new("retry.backoff", text, "write 100ms, or 1s"));
+    let attempts = attempts.map(|attempts| {
+        Ignored::new("retry.attempts", attempts.to_string(), format!("no more than {most} are made"))
+    });
+    session.into_iter().chain(backoff).chain(attempts).collect()
+}
+
+fn sessions() -> Ignored {
+    Ignored::new("sessionPersistence", "…", "requests go to any endpoint, leave it out")
 }
 
 fn http_match(raw: &http_types::HttpRouteRulesMatches) -> Match {
@@ -181,6 +211,7 @@ fn grpc_rule(raw: &grpc::GrpcRouteRules) -> Rule {
                 filters: raw.filters.iter().flatten().map(grpc_backend_filter).collect(),
             })
             .collect(),
+        ignored: raw.session_persistence.iter().map(|_| sessions()).collect(),
         ..Rule::default()
     }
 }

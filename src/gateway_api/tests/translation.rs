@@ -29,7 +29,7 @@ metadata: { name: out }
 spec: { type: ExternalName, externalName: example.com }
 ";
 
-fn with_rules(rules: &str) -> String {
+pub(super) fn with_rules(rules: &str) -> String {
     format!(
         "{GATEWAY}---
 apiVersion: gateway.networking.k8s.io/v1

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::features::FEATURES;
 use crate::gateway_api::GROUP;
+use crate::gateway_api::ignored::SETTINGS_IGNORED;
 use crate::gateway_api::model::{ParentRef, RouteKind};
 use crate::gateway_api::reachable::StatusAddress;
 use crate::gateway_api::resources::Key;
@@ -48,6 +49,7 @@ const OURS: &[&str] = &[
     "Conflicted",
     "PartiallyInvalid",
     "InsecureFrontendValidationMode",
+    SETTINGS_IGNORED,
 ];
 
 fn seconds(now: &Timestamp) -> String {
@@ -217,5 +219,22 @@ pub(super) fn same(current: &Value, wanted: &Value) -> bool {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
         }
         _ => current == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_no_more_is_taken_back_and_what_others_say_is_kept() {
+        let theirs = json!({ "type": "example.com/Theirs", "status": "True" });
+        let said = |wanted: &[Condition], current: &Value| json!({ "conditions": conditions(current, wanted, 1, &Timestamp::UNIX_EPOCH) });
+        let ignored = Condition::yes(SETTINGS_IGNORED, "UnsupportedValue");
+        let before = said(&[ignored], &json!({ "conditions": [theirs] }));
+        assert_eq!(before["conditions"][1]["type"], SETTINGS_IGNORED);
+        assert_eq!(said(&[], &before), json!({ "conditions": [theirs] }));
     }
 }
