@@ -311,7 +311,8 @@ impl Resolver {
         }
     }
 
-    fn error_to_show(&self) -> Option<String> {
+    /// What is wrong at present, if something is.
+    pub fn error_to_show(&self) -> Option<String> {
         let error = self.apply_error.as_ref().or(self.error.as_ref());
         match self.policy.max_age.filter(|_| self.expired) {
             None => error.cloned(),

@@ -41,6 +41,7 @@ async fn follow(backend: &WeakBackendRef, spec: SourceSpec, shared: &Shared) {
     let max_age = max_age.or(shared.policy.max_age);
     let policy = ResolverPolicy { confirm_empty: source.confirm_empty(), max_age, ..shared.policy.clone() };
     let mut resolver = Resolver::new(policy, fastrand::u64(..), Instant::now());
+    let mut told = Told::default();
     loop {
         match resolver.step(Instant::now()) {
             Action::Ask => {
@@ -61,6 +62,7 @@ async fn follow(backend: &WeakBackendRef, spec: SourceSpec, shared: &Shared) {
             }
             action => {
                 let Some(backend) = backend.upgrade() else { return };
+                told.is_wrong(resolver.error_to_show());
                 match action {
                     Action::Apply { set, event, confirmed } => {
                         let publish = || backend.publish_as_of(&set, event, confirmed);
@@ -76,8 +78,7 @@ async fn follow(backend: &WeakBackendRef, spec: SourceSpec, shared: &Shared) {
                     }
                     Action::Confirm => backend.confirm(),
                     Action::KeepLast { error } => {
-                        // It comes again with each attempt; the log hears of it once.
-                        if backend.freshness().last_error.as_ref() != Some(&error) {
+                        if told.is_news(&error) {
                             tracing::warn!(backend = %backend.name(), error, "endpoints may be out of date");
                         }
                         backend.fail(error);
@@ -86,6 +87,23 @@ async fn follow(backend: &WeakBackendRef, spec: SourceSpec, shared: &Shared) {
                 }
             }
         }
+    }
+}
+
+/// What the log was told of. It comes again with each attempt and is told once, until it is over.
+#[derive(Default)]
+struct Told(Option<String>);
+
+impl Told {
+    /// What is wrong now, if something is.
+    fn is_wrong(&mut self, error: Option<String>) {
+        self.0 = self.0.take().filter(|_| error.is_some());
+    }
+
+    fn is_news(&mut self, error: &str) -> bool {
+        let news = self.0.as_deref() != Some(error);
+        self.0 = Some(error.to_owned());
+        news
     }
 }
 
@@ -135,5 +153,46 @@ impl Source {
             Self::Slices(slices) => slices.changed().await,
             Self::Static(_) | Self::Dns(_) => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::source::SourceError;
+
+    /// Whether the log is told after what the source says, and how often.
+    fn lines(resolver: &mut Resolver, told: &mut Told, update: Update, warning: Option<&str>) -> usize {
+        let now = Instant::now();
+        resolver.changed(now);
+        assert_eq!(resolver.step(now), Action::Ask);
+        let warning = warning.map(str::to_owned);
+        resolver.heard(Answer { update, event: now, refresh: None, warning }, now);
+        let mut lines = 0;
+        loop {
+            let action = resolver.step(now);
+            told.is_wrong(resolver.error_to_show());
+            match action {
+                Action::Apply { .. } => resolver.applied(),
+                Action::KeepLast { error } => lines += usize::from(told.is_news(&error)),
+                Action::Confirm => {}
+                Action::Ask | Action::Wait(_) => return lines,
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_once_until_it_is_over() {
+        let mut resolver = Resolver::new(ResolverPolicy::default(), 7, Instant::now());
+        let mut told = Told::default();
+        let mut lines = |update, warning| lines(&mut resolver, &mut told, update, warning);
+        let full = || Update::Full(Vec::new());
+        assert_eq!(lines(full(), None), 0);
+        assert_eq!(lines(full(), Some("not watched")), 1);
+        assert_eq!(lines(full(), Some("not watched")), 0, "confirmed, and as wrong as before");
+        assert_eq!(lines(Update::Failed(SourceError("gone".to_owned())), None), 1);
+        assert_eq!(lines(full(), Some("not watched")), 1);
+        assert_eq!(lines(full(), None), 0);
+        assert_eq!(lines(full(), Some("not watched")), 1);
     }
 }
