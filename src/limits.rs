@@ -447,10 +447,9 @@ pub const STATUS_SETTLE: Duration = Duration::from_millis(50);
 pub const STATUS_RESYNC: Duration = Duration::from_secs(10);
 /// Addresses that a Gateway tells: as many as the API takes.
 pub const STATUS_ADDRESSES: usize = 16;
-/// Ignored settings that a route's condition names, and characters shown of the value of each: the API takes
-/// 32 KiB of a message.
-pub const IGNORED_IN_STATUS: usize = 16;
-/// See [`IGNORED_IN_STATUS`].
+/// Problems that one condition of a route names: the API takes 32 KiB of a message.
+pub const LINES_IN_STATUS: usize = 16;
+/// Characters that are shown of a value that is ignored.
 pub const IGNORED_VALUE: usize = 100;
 /// How long a process that ends tries to give Leases up; after that they run out by themselves.
 pub const LEASE_RELEASE: Duration = Duration::from_secs(2);

@@ -74,8 +74,8 @@ struct State {
     addresses: Addresses,
     /// Files that cannot be read, as told.
     told: String,
-    /// Settings that are ignored, as told.
-    ignored: BTreeSet<String>,
+    /// What of objects that were read is not served as it was meant, as told.
+    wrong: BTreeSet<String>,
     /// What stays of those files.
     last_good: LastGood,
     /// What became of the resources, as far as it is known before sockets are bound.
@@ -120,7 +120,7 @@ impl ResourceFeed {
         let state = State {
             addresses: Addresses::new(pool),
             told: String::new(),
-            ignored: BTreeSet::new(),
+            wrong: BTreeSet::new(),
             last_good: LastGood::new(),
             #[cfg(feature = "kubernetes")]
             statuses: Statuses::default(),
@@ -131,7 +131,7 @@ impl ResourceFeed {
 
     /// What the resources mean at present. Blocks.
     pub(super) fn load(&self) -> Configuration {
-        let (resources, problems) = match &self.origin {
+        let (resources, problems, mut wrong): (_, _, BTreeSet<_>) = match &self.origin {
             ResourceOrigin::Manifests { path, watched } => {
                 let mut last_good = std::mem::take(&mut self.state().last_good);
                 let is_being_written = |file: &Path| watched.is_being_written_at(file);
@@ -141,12 +141,19 @@ impl ResourceFeed {
                 self.slices.replace_in(None, read.slices, Instant::now());
                 self.slices.live_but(read.doubt);
                 let problems: Vec<_> = read.problems.iter().map(ToString::to_string).collect();
-                (read.resources, problems.join("\n"))
+                let unknown = read.unknown.iter().map(ToString::to_string);
+                (read.resources, problems.join("\n"), unknown.collect())
             }
             #[cfg(feature = "kubernetes")]
-            ResourceOrigin::Cluster(cluster) => (cluster.snapshot(), String::new()),
+            ResourceOrigin::Cluster(cluster) => (cluster.snapshot(), String::new(), BTreeSet::new()),
         };
         let translation = self.translate(&resources, problems);
+        wrong.extend(translation.ignored.iter().cloned());
+        // In a cluster statuses tell it.
+        if matches!(self.origin, ResourceOrigin::Manifests { .. }) {
+            wrong.extend(translation.statuses.complaints());
+        }
+        self.tell(wrong);
         let mut configuration = self.base.load();
         configuration.plan = translation.plan(&configuration.plan);
         let statuses = translation.statuses.to_string();
@@ -184,12 +191,16 @@ impl ResourceFeed {
             tracing::warn!("manifests cannot be read, what was last good of these files stays:\n{problems}");
         }
         state.told = problems;
-        let translation = translate(resources, &self.settings, &mut state.addresses);
-        for told in translation.ignored.difference(&state.ignored) {
+        translate(resources, &self.settings, &mut state.addresses)
+    }
+
+    /// Tells of what is not as it was meant, each once for as long as it stays so.
+    fn tell(&self, wrong: BTreeSet<String>) {
+        let mut state = self.state();
+        for told in wrong.difference(&state.wrong) {
             tracing::warn!("{told}");
         }
-        state.ignored.clone_from(&translation.ignored);
-        translation
+        state.wrong = wrong;
     }
 
     /// Resolves when all there is to be read was read once, or will not be.

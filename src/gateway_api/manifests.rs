@@ -4,6 +4,8 @@
 //! place again keeps what was last good of a file until it can be read as a whole again. Kinds that do not
 //! matter here (a Deployment beside its Service) are passed over.
 
+mod object;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::io::ErrorKind;
@@ -12,9 +14,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use self::object::object;
 use super::resources::{Key, Object, Resources};
 use crate::config;
 use crate::discovery::kubernetes::{Doubt, service_of};
@@ -29,6 +31,8 @@ pub struct Manifests {
     pub slices: Vec<EndpointSlice>,
     /// What could not be read.
     pub problems: Vec<Problem>,
+    /// Fields that nobody knows, of objects that are used all the same.
+    pub unknown: Vec<Problem>,
     /// Why endpoints may be out of date, if some are from a file that cannot be read any more, and which.
     pub doubt: Option<Doubt>,
     /// The files.
@@ -179,8 +183,13 @@ impl Manifests {
             }
             return;
         }
-        match object(document) {
-            Ok(object) => objects.extend(object),
+        match object::read(document) {
+            Ok(Some((object, unknown))) => {
+                objects.push(object);
+                let problem = |message| Problem { file: file.into(), line, message };
+                self.unknown.extend(unknown.into_iter().map(problem));
+            }
+            Ok(None) => {}
             Err(error) => self.problem(file, line, error),
         }
     }
@@ -231,51 +240,6 @@ impl Manifests {
     fn problem(&mut self, file: &Path, line: usize, message: impl Into<String>) {
         self.problems.push(Problem { file: file.into(), line, message: message.into() });
     }
-}
-
-/// Reads one object; `None` if its kind does not matter here.
-pub fn object(mut document: Value) -> Result<Option<Object>, String> {
-    fn read<K: DeserializeOwned>(document: Value, name: &str) -> Result<K, String> {
-        serde_json::from_value(document).map_err(|error| format!("{name}: {error}"))
-    }
-    let text = |key| document.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (version, kind) = (text("apiVersion"), text("kind"));
-    if version.is_empty() || kind.is_empty() {
-        return Err("it has no apiVersion or no kind".to_owned());
-    }
-    let group = version.split_once('/').map_or("", |(group, _)| group).to_owned();
-    let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    if name.is_empty() {
-        return Err(format!("{kind}: it has no metadata.name"));
-    }
-    let name = format!("{kind} {name}");
-    let everywhere = matches!(kind.as_str(), "GatewayClass" | "Namespace");
-    if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut)
-        && !everywhere
-    {
-        metadata.entry("namespace").or_insert_with(|| "default".into());
-    }
-    // What a cluster said of it once is not part of what is asked for.
-    if let Some(fields) = document.as_object_mut() {
-        fields.remove("status");
-    }
-    Ok(Some(match (group.as_str(), kind.as_str()) {
-        (super::GROUP, "GatewayClass") => Object::Class(read(document, &name)?),
-        (super::GROUP, "Gateway") => Object::Gateway(read(document, &name)?),
-        (super::GROUP, "ListenerSet") => Object::ListenerSet(read(document, &name)?),
-        (super::GROUP, "HTTPRoute") => Object::HttpRoute(read(document, &name)?),
-        (super::GROUP, "GRPCRoute") => Object::GrpcRoute(read(document, &name)?),
-        (super::GROUP, "TLSRoute") => Object::TlsRoute(read(document, &name)?),
-        (super::GROUP, "ReferenceGrant") => Object::Grant(read(document, &name)?),
-        (super::GROUP, "BackendTLSPolicy") => Object::TlsPolicy(read(document, &name)?),
-        ("mirrorgate.dev", "MirrorPolicy") => Object::MirrorPolicy(read(document, &name)?),
-        ("", "Service") => Object::Service(read(document, &name)?),
-        ("", "Secret") => Object::Secret(read(document, &name)?),
-        ("", "ConfigMap") => Object::ConfigMap(read(document, &name)?),
-        ("", "Namespace") => Object::Namespace(read(document, &name)?),
-        ("discovery.k8s.io", "EndpointSlice") => Object::Slice(read(document, &name)?),
-        _ => return Ok(None),
-    }))
 }
 
 /// Whether an entry of a folder is looked at: a folder, or a file of a known name. What is hidden is not,

@@ -1,10 +1,9 @@
 //! What became of resources, as data: conditions without times, which a writer adds. Compared as a
 //! whole, so that a status is written only when it says something new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::ignored::SETTINGS_IGNORED;
 use super::model::{ParentRef, RouteKind};
 use super::reachable::StatusAddress;
 use super::resources::Key;
@@ -31,6 +30,15 @@ impl Condition {
     /// A condition that does not hold, and why.
     pub fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { kind, holds: false, reason, message: message.into() }
+    }
+
+    /// Whether it says that something cannot be served as it is written.
+    fn is_bad(&self) -> bool {
+        match self.kind {
+            // These are good news when they do not hold.
+            "Conflicted" | "PartiallyInvalid" => self.holds,
+            _ => !self.holds,
+        }
     }
 }
 
@@ -148,32 +156,40 @@ impl Statuses {
 
     /// Whether something is not accepted, not resolved or not programmed.
     pub fn complain(&self) -> bool {
-        let listeners = |listeners: &[ListenerStatus]| {
-            listeners.iter().flat_map(|listener| listener.conditions.clone()).collect::<Vec<_>>()
+        !self.complaints().is_empty()
+    }
+
+    /// What is not accepted, not resolved or not programmed: a line for each condition that says so.
+    pub fn complaints(&self) -> BTreeSet<String> {
+        let mut all = BTreeSet::new();
+        let mut add = |object: String, conditions: &[Condition]| {
+            let bad = conditions.iter().filter(|condition| condition.is_bad());
+            all.extend(bad.map(|condition| format!("{object}: {condition}")));
         };
-        let classes = self.classes.values().flat_map(|status| status.conditions.clone());
+        for (key, status) in &self.classes {
+            add(format!("GatewayClass {key}"), &status.conditions);
+        }
         let gateways = self
             .gateways
-            .values()
-            .flat_map(|status| [status.conditions.clone(), listeners(&status.listeners)].concat());
+            .iter()
+            .map(|(key, status)| (format!("Gateway {key}"), &status.conditions, &status.listeners));
         let sets = self
             .listener_sets
-            .values()
-            .flat_map(|status| [status.conditions.clone(), listeners(&status.listeners)].concat());
-        let routes = self
-            .routes
-            .values()
-            .flat_map(|status| status.parents.iter().flat_map(|(_, states)| states.clone()));
-        let policies = self
-            .tls_policies
-            .values()
-            .flat_map(|status| status.ancestors.iter().flat_map(|(_, states)| states.clone()));
-        let mut all = classes.chain(gateways).chain(sets).chain(routes).chain(policies);
-        all.any(|condition| match condition.kind {
-            // These are good news when they do not hold.
-            "Conflicted" | "PartiallyInvalid" | SETTINGS_IGNORED => condition.holds,
-            _ => !condition.holds,
-        })
+            .iter()
+            .map(|(key, status)| (format!("ListenerSet {key}"), &status.conditions, &status.listeners));
+        for (object, conditions, listeners) in gateways.chain(sets) {
+            for listener in listeners {
+                add(format!("{object}: listener {}", listener.name), &listener.conditions);
+            }
+            add(object, conditions);
+        }
+        for ((kind, key), status) in &self.routes {
+            status.parents.iter().for_each(|(_, states)| add(format!("{kind} {key}"), states));
+        }
+        for (key, status) in &self.tls_policies {
+            status.ancestors.iter().for_each(|(_, states)| add(format!("BackendTLSPolicy {key}"), states));
+        }
+        all
     }
 }
 

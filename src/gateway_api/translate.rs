@@ -193,7 +193,11 @@ impl Work<'_> {
                 resolve(self.resources, self.settings, (route.kind, &route.key.namespace), reference)
             });
         });
-        let problem = resolved.values().find_map(|found| found.as_ref().err().cloned());
+        let problems = || resolved.values().filter_map(|found| found.as_ref().err());
+        let problem = problems().next().map(|first| Condition {
+            message: ignored::first_lines(&problems().map(|one| one.message.clone()).collect()),
+            ..first.clone()
+        });
         let mut conditions = RouteConditions {
             resolved: problem.unwrap_or_else(|| Condition::yes("ResolvedRefs", "ResolvedRefs")),
             impossible: Vec::new(),

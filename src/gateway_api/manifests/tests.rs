@@ -136,3 +136,37 @@ fn endpoints_that_are_kept_are_as_old_as_the_reading_that_they_are_from() {
     let (kept, slices, _) = load(None);
     assert_eq!((kept.len(), slices), (0, 2));
 }
+
+#[test]
+fn fields_that_nobody_knows_are_told_and_the_object_is_used() {
+    let mut read = Manifests::default();
+    let route = |mirror: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{ name: r }}\nspec:\n  rules:\n  - name: ~\n    filters:\n    - type: RequestMirror\n      requestMirror: {{ {mirror} }}\n"
+        )
+    };
+    let fine = "backendRef: { name: b, port: 80 }, percent: 10";
+    read.add(Path::new("a.yaml"), &route(fine));
+    // What kinds of the core have beyond what is known here is of no concern.
+    let newer = service("b", 1).replace("ports:", "newer: 1, ports:");
+    read.add(Path::new("a.yaml"), &newer);
+    assert_eq!(read.unknown, []);
+    let mistaken = "backendRef: { name: b, port: 80, prot: 1 }, percnt: 10";
+    read.add(Path::new("a.yaml"), &format!("{newer}---\n{}", route(mistaken)));
+    read.add(Path::new("b.yaml"), "apiVersion: mirrorgate.dev/v1alpha1\nkind: MirrorPolicy\nmetadata: { name: p }\nspec: { targetRef: { kind: HTTPRoute, name: r }, budgets: {} }\n");
+    let told: Vec<_> = read.unknown.iter().map(ToString::to_string).collect();
+    let mirror = "HTTPRoute r: the field spec.rules[0].filters[0].requestMirror";
+    let ignored = "is not known and ignored; hint: look for a typing mistake";
+    assert_eq!(
+        told,
+        [
+            format!("a.yaml:6: {mirror}.backendRef.prot {ignored}"),
+            format!("a.yaml:6: {mirror}.percnt {ignored}"),
+            format!("b.yaml:1: MirrorPolicy p: the field spec.budgets {ignored}"),
+        ]
+    );
+    assert_eq!(
+        (read.problems.len(), read.resources.http_routes.len(), read.resources.mirror_policies.len()),
+        (0, 1, 1)
+    );
+}

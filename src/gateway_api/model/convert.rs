@@ -16,6 +16,7 @@ macro_rules! reference {
 }
 
 mod filters;
+mod ignored;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,12 +28,11 @@ use http::Method;
 use kube::ResourceExt;
 
 use self::filters::{grpc_backend_filter, grpc_rule_filter, http_backend_filter, http_rule_filter};
+use self::ignored::{http_ignored, sessions};
 use super::{
     Condition, Match, ParentRef, PathCondition, Reference, Retry, Route, RouteKind, Rule, WeightedRef,
 };
-use crate::gateway_api::ignored::Ignored;
 use crate::gateway_api::resources::{Key, Resources, seniority};
-use crate::limits;
 
 /// Every route of `resources`, the oldest first.
 pub fn routes(resources: &Resources) -> Vec<Route> {
@@ -114,23 +114,6 @@ fn http_rule(raw: &http_types::HttpRouteRules) -> Rule {
         retry,
         ignored: http_ignored(raw),
     }
-}
-
-fn http_ignored(raw: &http_types::HttpRouteRules) -> Vec<Ignored> {
-    let retry = raw.retry.as_ref();
-    let backoff = retry.and_then(|retry| retry.backoff.as_ref()).filter(|text| duration(text).is_none());
-    let most = limits::RETRIES_MOST;
-    let attempts = retry.and_then(|retry| retry.attempts).filter(|attempts| *attempts > i64::from(most));
-    let session = raw.session_persistence.as_ref().map(|_| sessions());
-    let backoff = backoff.map(|text| Ignored::new("retry.backoff", text, "write 100ms, or 1s"));
-    let attempts = attempts.map(|attempts| {
-        Ignored::new("retry.attempts", attempts.to_string(), format!("no more than {most} are made"))
-    });
-    session.into_iter().chain(backoff).chain(attempts).collect()
-}
-
-fn sessions() -> Ignored {
-    Ignored::new("sessionPersistence", "…", "requests go to any endpoint, leave it out")
 }
 
 fn http_match(raw: &http_types::HttpRouteRulesMatches) -> Match {

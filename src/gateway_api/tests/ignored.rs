@@ -12,7 +12,7 @@ fn ignored(text: &str) -> (Option<String>, Vec<String>) {
     let mut parents = translation.statuses.routes.values().flat_map(|status| &status.parents);
     let told = parents.find_map(|(_, states)| condition(states, SETTINGS_IGNORED).cloned());
     assert!(told.iter().all(|condition| condition.holds));
-    assert_eq!(told.is_some(), translation.statuses.complain());
+    assert!(!translation.statuses.complain());
     assert!(matches!(translation.routes[0].action, RouteAction::Forward(_)), "it is served all the same");
     (told.map(|condition| condition.message), translation.ignored.into_iter().collect())
 }
@@ -73,15 +73,43 @@ fn fields_of_a_route_that_mean_nothing_are_told() {
     let rule = |more: &str| {
         ignored(&with_rules(&format!("  - backendRefs: [{{ name: a, port: 80 }}]\n    {more}\n"))).1
     };
-    assert!(rule("retry: { attempts: 2, backoff: 100ms }").is_empty());
+    assert!(rule("retry: { attempts: 2, codes: [503], backoff: 100ms }").is_empty());
     let of = "HTTPRoute default/r: rule 1: ";
     let session = "sessionPersistence \"…\" is ignored; hint: requests go to any endpoint, leave it out";
     assert_eq!(rule("sessionPersistence: { sessionName: s }"), [format!("{of}{session}")]);
     let backoff = "retry.backoff \"soon\" is ignored; hint: write 100ms, or 1s";
-    let attempts = "retry.attempts \"99\" is ignored; hint: no more than 10 are made";
+    let attempts = "retry.attempts \"99\" is ignored; hint: write 0 to 10, now 10 are made";
     assert_eq!(
         rule("retry: { attempts: 99, backoff: soon }"),
         [format!("{of}{attempts}"), format!("{of}{backoff}")]
+    );
+}
+
+#[test]
+fn all_that_is_not_served_as_written_can_be_told_in_lines() {
+    let rules = "  - backendRefs: [{ name: a, port: 80 }, { name: c, port: 80 }, { name: b, port: 81 }]
+    filters: [{ type: RequestMirror, requestMirror: { backendRef: { name: d, port: 80 } } }]
+";
+    let translation = translated(&read(&with_rules(rules)));
+    // Of backends that mean nothing each is named, the mirror's too.
+    let missing =
+        "Service default/b has no TCP port 81\nthere is no Service default/c\nthere is no Service default/d";
+    let told: Vec<_> = translation.statuses.complaints().into_iter().collect();
+    assert_eq!(told, [format!("HTTPRoute default/r: ResolvedRefs=False (BackendNotFound): {missing}")]);
+    let other = with_rules(rules).split("---").next().unwrap().replace("name: g }", "name: h }");
+    let translation =
+        translated(&read(&format!("{}---{other}", with_rules("  - backendRefs: [{ name: a, port: 80 }]\n"))));
+    let told: Vec<_> = translation.statuses.complaints().into_iter().collect();
+    let gateway = "Gateway default/h: Programmed=False (AddressNotAssigned): no address is left";
+    let listener = "Gateway default/h: listener http: Programmed=False (Pending): the Gateway has no address";
+    assert!(told[0].starts_with(gateway), "{told:?}");
+    assert_eq!(&told[1..], [listener.to_owned()]);
+    assert_eq!(
+        translated(&read(&with_rules("  - backendRefs: [{ name: a, port: 80 }]\n")))
+            .statuses
+            .complaints()
+            .len(),
+        0
     );
 }
 
@@ -149,5 +177,5 @@ fn what_a_condition_tells_of_ignored_settings_has_an_end() {
     let lines = (0..1000).map(|number| format!("{number:04}")).collect();
     let told = super::super::ignored::condition(&lines).unwrap().message;
     assert!(told.ends_with("\nand 984 more"), "{told}");
-    assert_eq!(told.lines().count(), crate::limits::IGNORED_IN_STATUS + 1);
+    assert_eq!(told.lines().count(), crate::limits::LINES_IN_STATUS + 1);
 }
