@@ -103,8 +103,9 @@ pub const HTTP2_CONTROL_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes written to a client that earn it one more such frame; so does each frame of a request. The
 /// smallest message of gRPC is 14 bytes, and clients may answer it with a PING.
 pub const HTTP2_CONTROL_EARNED_BY: usize = 16;
-/// Bytes that hyper may buffer for one connection in each direction.
-pub const CONNECTION_BUFFER: usize = 64 * KIB + HEAD_BYTES;
+/// Bytes that hyper may buffer for one connection in each direction, and so the pieces in which a large
+/// body is read: an upload of 1 MiB costs a third more in pieces of 64 KiB (docs/performance.md).
+pub const CONNECTION_BUFFER: usize = 192 * KIB + HEAD_BYTES;
 /// After an early response: how much of the rest of the request is read and thrown away, and for how
 /// long, so that the client sees the response instead of a reset.
 pub const DRAIN_REQUEST_BYTES: usize = MIB;
@@ -249,10 +250,13 @@ pub const MIRROR_COPY_BELOW: usize = 2 * KIB;
 /// Bytes of a copy's response that are read so that its connection can be used again, beside those that
 /// echo what it took of the request: about as much work as a new connection is. With more, mirrors that
 /// answer at length would take the processor from the primary.
-pub const MIRROR_RESPONSE_BYTES: u64 = 256 * KIB as u64;
+pub const UNWANTED_BYTES: u64 = 256 * KIB as u64;
+/// How often that is halved at most, for answers that do not say how long they are: down to 16 KiB of
+/// a mirror none of whose answers has an end, since whatever is read of these is in vain.
+pub const UNWANTED_HALVED_MOST: u64 = 4;
 /// Bytes that an endpoint may have sent before they are read, by lane; none is what the kernel finds
 /// best. Nobody waits for a copy's answer, and one without an end would fill what the kernel gives: 2 MiB
-/// were written by a mirror for each [`MIRROR_RESPONSE_BYTES`] that were read of it.
+/// were written by a mirror for each [`UNWANTED_BYTES`] that were read of it.
 pub const RECEIVED_BYTES: [Option<u32>; 2] = [None, Some(64 * KIB as u32)];
 /// How often it is looked whether a copy over HTTP/2 was written whose answer is not read any more.
 pub const MIRROR_WRITTEN_LOOK: Duration = Duration::from_millis(2);
@@ -267,8 +271,8 @@ pub const CONNECT_INTERVAL: u64 = 500_000;
 /// New connections that copies may be ahead of that, so that a burst finds what it needs: as many as a
 /// mirror may have in flight by default.
 pub const CONNECTS_BURST: u64 = 1024;
-/// Connections that an answer counts as which is longer than [`MIRROR_RESPONSE_BYTES`], beside its own:
-/// else a mirror whose answers never end could have half a gigabyte read each second.
+/// Connections that an answer counts as which is longer than what is read of it, beside its own: else a
+/// mirror whose answers never end could have hundreds of megabytes read each second.
 pub const OVERRUN_CONNECTS: u64 = 8;
 /// Connect failures in a row that open a mirror's breaker.
 pub const BREAKER_FAILURES: u32 = 5;

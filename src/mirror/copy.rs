@@ -159,9 +159,13 @@ async fn transact(
         answer.status = Some(exchanged.response.status());
         answer.endpoint = Some(exchanged.endpoint);
     }
-    let thrown = throw_away(exchanged.response.into_body(), reader).await;
-    if thrown == Thrown::TooLong {
-        mirror.backend.pace().overran(worker.id(), Lane::Mirror, Instant::now());
+    let pace = mirror.backend.pace();
+    let most = pace.unwanted_bytes(worker.id(), Lane::Mirror);
+    let thrown = throw_away(exchanged.response.into_body(), most, reader).await;
+    match thrown {
+        Thrown::Whole => pace.ended(worker.id(), Lane::Mirror),
+        Thrown::TooLong => pace.overran(worker.id(), Lane::Mirror, Instant::now()),
+        Thrown::Broken => {}
     }
     if let Ok(mut answer) = answer.lock() {
         answer.whole = thrown == Thrown::Whole;
@@ -183,15 +187,22 @@ pub(crate) enum Thrown {
     Broken,
 }
 
-/// Reads an answer to its end so that the connection can be used again, or closes it when that takes
-/// too many bytes.
+/// Reads an answer to its end so that the connection can be used again, or closes it when that takes too
+/// many bytes: `most` of an answer that does not say how long it is. One that does is read whole, or no
+/// more of it than came with its head.
 ///
 /// The answer may be longer by what the mirror took of the request: one that echoes would otherwise be cut
 /// off in the middle of a request that it was said to have, and does not yet have when its last byte was
 /// written. What is longer than that stays in the socket, where it costs nothing, until the request is
 /// written.
-pub(crate) async fn throw_away(mut body: ResponseBody, reader: Option<&Reader>) -> Thrown {
-    let most = limits::MIRROR_RESPONSE_BYTES;
+pub(crate) async fn throw_away(mut body: ResponseBody, most: u64, reader: Option<&Reader>) -> Thrown {
+    let most = match body.size_hint().exact() {
+        // One that is both sent to and read from needs room, lest it waits for us and we for it.
+        _ if reader.is_some() => limits::UNWANTED_BYTES,
+        Some(length) if length > limits::UNWANTED_BYTES => 0,
+        Some(_) => limits::UNWANTED_BYTES,
+        None => most,
+    };
     let mut read = 0_u64;
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let Ok(frame) = frame else { return Thrown::Broken };

@@ -1,5 +1,6 @@
 //! How fast connections to a backend are made: what an endpoint that closes each of them would else cost
-//! a worker, which a request on a kept connection does not.
+//! a worker, which a request on a kept connection does not; and how much is read of answers that nobody
+//! wants, so that such a connection can be kept.
 //!
 //! Counts for each worker and lane alike; who is held back by it is up to whoever asks
 //! ([`crate::mirror`], for copies). Never waits.
@@ -17,11 +18,14 @@ pub struct Pace {
     born: Instant,
     /// Nanoseconds from `born`, by lane.
     paid: [Sharded<AtomicU64>; 2],
+    /// How often [`limits::UNWANTED_BYTES`] is halved, by lane.
+    halved: [Sharded<AtomicU64>; 2],
 }
 
 impl Pace {
     pub(super) fn new(workers: usize) -> Self {
-        Self { born: Instant::now(), paid: [Sharded::new(workers), Sharded::new(workers)] }
+        let each_lane = || [Sharded::new(workers), Sharded::new(workers)];
+        Self { born: Instant::now(), paid: each_lane(), halved: each_lane() }
     }
 
     /// A connection was made, or could not be.
@@ -29,8 +33,27 @@ impl Pace {
         self.pay(worker, lane, 1, now);
     }
 
+    /// Bytes that are read of an answer that nobody wants and whose length is not known: less where answers
+    /// were longer of late than was read of them, since all of that was in vain.
+    pub(crate) fn unwanted_bytes(&self, worker: WorkerId, lane: Lane) -> u64 {
+        limits::UNWANTED_BYTES >> self.halved[lane.index()].of(worker).load(Ordering::Relaxed)
+    }
+
+    /// An answer that nobody wanted was read to its end: the next may be longer.
+    pub(crate) fn ended(&self, worker: WorkerId, lane: Lane) {
+        let halved = self.halved[lane.index()].of(worker);
+        let times = halved.load(Ordering::Relaxed);
+        // Only this worker writes it, and nearly always there is nothing to write.
+        if times > 0 {
+            halved.store(times - 1, Ordering::Relaxed);
+        }
+    }
+
     /// What came on a connection had no end, and it was closed: reading so much cost as much as several.
     pub(crate) fn overran(&self, worker: WorkerId, lane: Lane, now: Instant) {
+        let halved = self.halved[lane.index()].of(worker);
+        let times = halved.load(Ordering::Relaxed) + 2;
+        halved.store(times.min(limits::UNWANTED_HALVED_MOST), Ordering::Relaxed);
         self.pay(worker, lane, limits::OVERRUN_CONNECTS, now);
     }
 
@@ -80,6 +103,27 @@ mod tests {
         assert!(!pace.is_ahead(worker, Lane::Primary, start), "the lanes are apart");
         let later = start + Duration::from_secs(11);
         assert!(!pace.is_ahead(worker, Lane::Mirror, later), "a pause makes up for it");
+    }
+
+    #[test]
+    fn less_is_read_of_what_is_too_long_and_more_again_after_an_end() {
+        let pace = Pace::new(1);
+        let (worker, now) = (WorkerId(0), pace.born);
+        let read = |lane| pace.unwanted_bytes(worker, lane) / 1024;
+        let mut seen = vec![read(Lane::Mirror)];
+        for _ in 0..3 {
+            pace.overran(worker, Lane::Mirror, now);
+            seen.push(read(Lane::Mirror));
+        }
+        assert_eq!(seen, [256, 64, 16, 16]);
+        assert_eq!(read(Lane::Primary), 256, "the lanes are apart");
+        let again: Vec<_> = (0..5)
+            .map(|_| {
+                pace.ended(worker, Lane::Mirror);
+                read(Lane::Mirror)
+            })
+            .collect();
+        assert_eq!(again, [32, 64, 128, 256, 256]);
     }
 
     #[test]

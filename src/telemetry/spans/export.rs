@@ -85,7 +85,7 @@ impl Exporter {
             .await
             .map_err(|error| error.to_string())?;
         let status = exchanged.response.status();
-        throw_away(exchanged.response.into_body(), None).await;
+        throw_away(exchanged.response.into_body(), limits::UNWANTED_BYTES, None).await;
         match status.is_success() {
             true => Ok(()),
             false => Err(format!("the collector answered {status}")),
