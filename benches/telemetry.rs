@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use mirrorgate::discovery::source::EndpointAddress;
 use mirrorgate::mirror::outcome::Outcome;
 use mirrorgate::plan::AccessLogPlan;
 use mirrorgate::shard::{Lane, WorkerId};
-use mirrorgate::telemetry::access_log::{AccessLog, AccessRecord, RequestFacts, RequestRecord, ResponseFlag};
+use mirrorgate::telemetry::access_log::{
+    AccessLog, AccessRecord, ConnectionFacts, RequestFacts, RequestRecord, ResponseFlag,
+};
 use mirrorgate::telemetry::metrics::Metrics;
 
 const WORKER: WorkerId = WorkerId(0);
@@ -44,11 +47,16 @@ fn access_log(criterion: &mut Criterion) {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    let uri = Uri::from_static("/api/v1/items/4711?fields=name,price&page=2");
-    let addresses = ("10.0.0.1:8080".parse().expect("valid"), "192.0.2.7:54321".parse().expect("valid"));
+    let target = PathAndQuery::from_static("/api/v1/items/4711?fields=name,price&page=2");
+    let connection = ConnectionFacts::of(
+        "10.0.0.1:8080".parse().expect("valid"),
+        "192.0.2.7:54321".parse().expect("valid"),
+    );
     let facts = || {
-        let head = (&Method::GET, &uri, Version::HTTP_11);
-        RequestFacts::of(head, &headers, addresses, SystemTime::now())
+        let now = SystemTime::now();
+        let mut facts = RequestFacts::begin(now, &Method::GET, Some(&target), Version::HTTP_11);
+        facts.fields(&headers);
+        facts
     };
     let endpoint = EndpointAddress::Tcp("10.0.3.7:9001".parse().expect("valid"));
     let log = |log: &AccessLog| {
@@ -57,6 +65,7 @@ fn access_log(criterion: &mut Criterion) {
         }
         let record = AccessRecord::Request(RequestRecord {
             facts: &facts(),
+            connection: &connection,
             status: Some(StatusCode::OK),
             flag: ResponseFlag::None,
             details: "via_upstream",

@@ -83,7 +83,8 @@ def version(name, path):
 
 def command(name, path, case, port, folder):
     """Writes the configuration and gives the command line and the environment."""
-    folder.mkdir(parents=True, exist_ok=True)
+    # Logs lie apart: who watches the folder of its configuration would be woken by each write.
+    (folder / "log").mkdir(parents=True, exist_ok=True)
     return {"nginx": nginx, "haproxy": haproxy, "envoy": envoy, "traefik": traefik, "mirrorgate": mirrorgate,
             "stealing": mirrorgate}[name](path, case, port, folder)
 
@@ -114,7 +115,7 @@ def mirrorgate(path, case, port, folder):
         text["backends"] = {"many": {"endpoints": case.addresses()}}
         target["backend"] = "many"
     if case.access_log:
-        text["access_log"] = {"file": str(folder / "access.log")}
+        text["access_log"] = {"file": str(folder / "log" / "access.log")}
     (folder / "mirrorgate.yaml").write_text(json.dumps(text))  # JSON is YAML
     return [path, "run", "--config", str(folder / "mirrorgate.yaml")], {}
 
@@ -141,7 +142,7 @@ def nginx(path, case, port, folder):
     if case.workers > 1:
         listen += " reuseport"
     tls = f"ssl_certificate {crt}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;" if case.tls else ""
-    log = f"{folder}/access.log" if case.access_log else "off"
+    log = f"{folder}/log/access.log" if case.access_log else "off"
     temporary = "".join(f"{kind}_temp_path {folder}/{kind}; " for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
     (folder / "nginx.conf").write_text(f"""
 user {"root" if os.geteuid() == 0 else "nobody"}; worker_processes {case.workers}; daemon off; pid {folder}/nginx.pid;
@@ -217,7 +218,7 @@ def envoy(path, case, port, folder):
     }
     if case.access_log:
         manager["access_log"] = [{"name": "file", "typed_config": {
-            "@type": types + "access_loggers.file.v3.FileAccessLog", "path": str(folder / "access.log")}}]
+            "@type": types + "access_loggers.file.v3.FileAccessLog", "path": str(folder / "log" / "access.log")}}]
     chain = {"filters": [{"name": "http", "typed_config": manager}]}
     if case.tls:
         files = {"certificate_chain": {"filename": str(crt)}, "private_key": {"filename": str(key)}}
@@ -254,6 +255,6 @@ def traefik(path, case, port, folder):
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False}, "log": {"level": "ERROR"},
     }
     if case.access_log:
-        static["accessLog"] = {"filePath": str(folder / "access.log")}
+        static["accessLog"] = {"filePath": str(folder / "log" / "access.log")}
     (folder / "traefik.yaml").write_text(json.dumps(static))
     return [path, f"--configfile={folder}/traefik.yaml"], {"GOMAXPROCS": str(case.workers)}

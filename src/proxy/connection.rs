@@ -4,7 +4,7 @@ mod serving;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::accept::Listener;
 use super::accept::socket::local_address;
@@ -18,6 +18,7 @@ use super::tls_route::{self, Routed};
 use super::{Gateway, Seat};
 use crate::mirror::copy::Copy;
 use crate::routing::table::Route;
+use crate::telemetry::access_log::ConnectionFacts;
 use crate::telemetry::gateway::Refusal;
 use crate::upstream::proxy_protocol::Addresses;
 use crate::upstream::stream::Stream;
@@ -30,6 +31,8 @@ pub struct Context {
     listener: Arc<Listener>,
     client: ClientInfo,
     addresses: Addresses,
+    /// Written down for the access log, with the first request.
+    facts: OnceLock<ConnectionFacts>,
     /// The name that the client asked for in TLS.
     tls_name: Option<Box<str>>,
     state: Arc<ConnectionState>,
@@ -52,8 +55,8 @@ impl Context {
         (client, addresses): (ClientInfo, Addresses),
         state: Arc<ConnectionState>,
     ) -> Arc<Self> {
-        let (tls_name, place) = (None, Weak::new());
-        Arc::new(Self { gateway, worker, listener, client, addresses, tls_name, state, place })
+        let (facts, tls_name, place) = (OnceLock::new(), None, Weak::new());
+        Arc::new(Self { gateway, worker, listener, client, addresses, facts, tls_name, state, place })
     }
 
     /// What all workers share.
@@ -79,6 +82,11 @@ impl Context {
     /// Both ends, by their sockets or by the PROXY protocol.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Both ends as records have them.
+    pub fn facts(&self) -> &ConnectionFacts {
+        self.facts.get_or_init(|| ConnectionFacts::of(self.addresses.destination, self.addresses.source))
     }
 
     /// The name that the client asked for in TLS.
@@ -183,6 +191,7 @@ async fn serve(
         worker,
         listener,
         addresses,
+        facts: OnceLock::new(),
         tls_name,
         state,
         place: Arc::downgrade(&place),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request};
+use http::{HeaderMap, Method, Request, StatusCode, request};
 
 use super::admission::Admitted;
 use super::connection::Context;
@@ -19,7 +19,6 @@ use crate::routing::table::Route;
 use crate::telemetry::access_log::{AccessRecord, CopyRecord, RequestFacts, RequestRecord, ResponseFlag};
 use crate::telemetry::spans::{Attribute, Place, Span};
 use crate::upstream::endpoint::Endpoint;
-use crate::upstream::proxy_protocol::Addresses;
 
 /// One transaction. Whenever it is dropped, it is over, and what is known then is recorded.
 pub struct Finish {
@@ -61,21 +60,19 @@ pub struct Beside {
     place: Option<Place>,
 }
 
-struct Facts {
-    start: SystemTime,
-    uri: Uri,
-    version: Version,
-    known: Option<Arc<RequestFacts>>,
+/// First of the head's first line alone; nobody is told of a request that gets no further.
+enum Facts {
+    Begun(RequestFacts),
+    Known(Arc<RequestFacts>),
 }
 
 impl Finish {
     /// A transaction begins with `request`.
     pub fn begin<B>(context: &Arc<Context>, request: &Request<B>) -> Self {
-        let facts = context.gateway().access_log().enabled().then(|| Facts {
-            start: SystemTime::now(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            known: None,
+        let facts = context.gateway().access_log().enabled().then(|| {
+            let target = request.uri().path_and_query();
+            let now = SystemTime::now();
+            Facts::Begun(RequestFacts::begin(now, request.method(), target, request.version()))
         });
         Self {
             context: context.clone(),
@@ -99,11 +96,9 @@ impl Finish {
 
     /// Its head, with forwarding fields set and before any rewriting.
     pub fn sanitised(&mut self, parts: &request::Parts) {
-        let Addresses { source, destination } = *self.context.addresses();
-        let addresses = (destination, source);
-        if let Some(facts) = &mut self.facts {
-            let line = (&parts.method, &facts.uri, facts.version);
-            facts.known = Some(Arc::new(RequestFacts::of(line, &parts.headers, addresses, facts.start)));
+        if let Some(Facts::Begun(mut facts)) = self.facts.take() {
+            facts.fields(&parts.headers);
+            self.facts = Some(Facts::Known(Arc::new(facts)));
         }
     }
 
@@ -192,7 +187,7 @@ impl Finish {
     /// What a copy's record and span need of the request.
     pub fn beside(&self) -> Beside {
         Beside {
-            facts: self.facts.as_ref().and_then(|facts| facts.known.clone()),
+            facts: self.facts.as_ref().and_then(Facts::known).cloned(),
             place: self.traced.as_ref().map(|traced| traced.place),
         }
     }
@@ -219,6 +214,15 @@ impl Finish {
     }
 }
 
+impl Facts {
+    fn known(&self) -> Option<&Arc<RequestFacts>> {
+        match self {
+            Self::Known(facts) => Some(facts),
+            Self::Begun(..) => None,
+        }
+    }
+}
+
 impl Drop for Finish {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
@@ -239,13 +243,14 @@ impl Drop for Finish {
         if let Some(traced) = self.traced.take() {
             self.context.gateway().traces().export(self.span(*traced, duration));
         }
-        let Some(facts) = self.facts.as_mut().and_then(|facts| facts.known.take()) else { return };
+        let Some(facts) = self.facts.as_ref().and_then(Facts::known) else { return };
         let flag = match self.complete {
             true => self.reason.flag,
             false => ResponseFlag::DownstreamConnectionTermination,
         };
         let record = RequestRecord {
-            facts: &facts,
+            facts,
+            connection: self.context.facts(),
             status: self.status,
             flag,
             details: self.reason.details,

@@ -4,8 +4,7 @@
 //! for the writer nor for the disk. One thread takes what has gathered and writes it in batches. What
 //! does not fit is dropped and counted (`mirrorgate_access_log_dropped_total`).
 //!
-//! A record's line is made on the worker: it costs about a microsecond, which is less than
-//! moving owned fields to another thread, and needs no allocation.
+//! A record's line is made on the worker: that costs less than moving owned fields to another thread.
 
 mod json;
 mod record;
@@ -17,7 +16,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::thread::{Builder, Thread};
 use std::time::Duration;
 
-pub use self::record::{AccessRecord, CopyRecord, RequestFacts, RequestRecord, ResponseFlag};
+pub use self::record::{
+    AccessRecord, ConnectionFacts, CopyRecord, RequestFacts, RequestRecord, ResponseFlag,
+};
 use crate::limits;
 use crate::plan::AccessLogPlan;
 use crate::shard::{Sharded, WorkerId};

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::discovery::source::EndpointAddress;
 use crate::limits;
 
-/// An object that is being written. Its members' names are given with what surrounds them, as
-/// [`name`] makes it, so that each is one copy.
-pub(super) struct Object<'a>(&'a mut Vec<u8>);
+/// Members of an object that is being written. Their names are given with what surrounds them, as [`name`]
+/// makes it, so that each is one copy.
+pub(super) struct Members<'a>(pub(super) &'a mut Vec<u8>);
 
 /// `,"…":` of a member's name, which needs no escaping.
 macro_rules! name {
@@ -20,8 +20,8 @@ macro_rules! name {
 }
 pub(super) use name;
 
-impl<'a> Object<'a> {
-    /// Begins with one member, a word of ours.
+impl<'a> Members<'a> {
+    /// Begins an object with one member, a word of ours.
     pub(super) fn begin(out: &'a mut Vec<u8>, kind: &'static str) -> Self {
         out.extend_from_slice(b"{\"kind\":\"");
         out.extend_from_slice(kind.as_bytes());
@@ -31,6 +31,11 @@ impl<'a> Object<'a> {
 
     pub(super) fn end(self) {
         self.0.push(b'}');
+    }
+
+    /// Members that were written before.
+    pub(super) fn members(&mut self, written: &[u8]) {
+        self.0.extend_from_slice(written);
     }
 
     /// A word of ours, which needs no escaping.
@@ -230,9 +235,9 @@ mod tests {
 
     use super::*;
 
-    fn object(write: impl FnOnce(&mut Object<'_>)) -> String {
+    fn object(write: impl FnOnce(&mut Members<'_>)) -> String {
         let mut out = Vec::new();
-        let mut object = Object::begin(&mut out, "x");
+        let mut object = Members::begin(&mut out, "x");
         write(&mut object);
         object.end();
         let text = String::from_utf8(out).unwrap();

@@ -1,19 +1,22 @@
 //! What a record says. Fields are named as in Envoy Gateway's default JSON log, so that what reads
 //! that reads this; `kind` tells requests from copies.
 //!
-//! A request and its copies share [`RequestFacts`], taken once when the request comes in: cheap
-//! clones of what hyper has parsed, and only when the log is on.
+//! A request and its copies share [`RequestFacts`]: what the request's head said, written down as JSON
+//! while it is at hand, so that nothing of it need be kept, and only when the log is on.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
-use super::json::{Object, name};
+use super::json::{Members, name};
 use crate::discovery::source::EndpointAddress;
 use crate::mirror::outcome::Outcome;
 use crate::proxy::sanitize::{FORWARDED_FOR, REQUEST_ID};
+
+/// Bytes of most requests' facts, so that writing them down needs one allocation.
+const USUAL: usize = 512;
 
 /// One line of the log.
 pub enum AccessRecord<'a> {
@@ -23,41 +26,32 @@ pub enum AccessRecord<'a> {
     Copy(CopyRecord<'a>),
 }
 
-/// What is known of a request when it comes in.
+/// What is known of a request when it comes in, as a record has it.
 #[derive(Clone, Debug)]
 pub struct RequestFacts {
-    /// When its head was complete.
-    pub start: SystemTime,
-    /// Its method.
-    pub method: Method,
-    /// Its target as the client sent it, before any rewriting.
-    pub path: Option<PathAndQuery>,
-    /// What the client speaks.
-    pub protocol: Version,
-    /// Host or `:authority`.
-    pub authority: Option<HeaderValue>,
-    /// `X-Forwarded-For`.
-    pub forwarded_for: Option<HeaderValue>,
-    /// `User-Agent`.
-    pub user_agent: Option<HeaderValue>,
-    /// `X-Request-Id`, by which a request and its copies are found.
-    pub request_id: Option<HeaderValue>,
-    /// Where the client connected to.
-    pub local: SocketAddr,
-    /// Where the client connected from.
-    pub remote: SocketAddr,
+    /// Members, each with its comma: time, method, target | protocol | `X-Forwarded-For`, `User-Agent` |
+    /// `X-Request-Id`, authority.
+    members: Vec<u8>,
+    /// Where the first, the second and the third group end. A copy's record has the first and the last.
+    ends: [usize; 3],
 }
+
+/// Members that all records of a connection end with: where its client connected to, and from.
+#[derive(Debug)]
+pub struct ConnectionFacts(Box<[u8]>);
 
 /// What is known of a request once its response has ended.
 pub struct RequestRecord<'a> {
     /// The request.
     pub facts: &'a RequestFacts,
+    /// The connection that it came on.
+    pub connection: &'a ConnectionFacts,
     /// The status sent; `None` when the client was gone before it.
     pub status: Option<StatusCode>,
     /// What went wrong.
     pub flag: ResponseFlag,
     /// One word or phrase about who decided on the status: `via_upstream`, `route_not_found`.
-    pub details: &'a str,
+    pub details: &'static str,
     /// Bytes of the request's body.
     pub bytes_received: u64,
     /// Bytes of the response's body.
@@ -140,27 +134,49 @@ impl ResponseFlag {
 }
 
 impl RequestFacts {
-    /// What `headers` and the head's other parts say. Taken after the forwarding headers were set, so
-    /// that the log names the same request id as upstream sees, and before any rewriting.
-    pub fn of(
-        (method, uri, protocol): (&Method, &Uri, Version),
-        headers: &HeaderMap,
-        (local, remote): (SocketAddr, SocketAddr),
+    /// Writes down what the head's first line says: its target as the client sent it, before any rewriting.
+    pub fn begin(
         start: SystemTime,
+        method: &Method,
+        target: Option<&PathAndQuery>,
+        protocol: Version,
     ) -> Self {
-        let from_target = || uri.authority().and_then(|name| HeaderValue::from_str(name.as_str()).ok());
-        Self {
-            start,
-            method: method.clone(),
-            path: uri.path_and_query().cloned(),
-            protocol,
-            authority: headers.get(header::HOST).cloned().or_else(from_target),
-            forwarded_for: headers.get(&FORWARDED_FOR).cloned(),
-            user_agent: headers.get(header::USER_AGENT).cloned(),
-            request_id: headers.get(&REQUEST_ID).cloned(),
-            local,
-            remote,
-        }
+        let mut facts = Self { members: Vec::with_capacity(USUAL), ends: [0; 3] };
+        let mut members = Members(&mut facts.members);
+        members.time(name!("start_time"), start);
+        members.text(name!("method"), Some(method.as_str().as_bytes()));
+        members.text(name!("x-envoy-origin-path"), target.map(|target| target.as_str().as_bytes()));
+        let line = members.0.len();
+        members.word(name!("protocol"), word(protocol));
+        facts.ends[..2].copy_from_slice(&[line, facts.members.len()]);
+        facts
+    }
+
+    /// Writes down what its fields say, after they were sanitised: so the log names the same request id as
+    /// upstream sees, and an authority of the target stands in Host.
+    pub fn fields(&mut self, headers: &HeaderMap) {
+        let value = |name: &HeaderName| headers.get(name).map(HeaderValue::as_bytes);
+        let mut members = Members(&mut self.members);
+        members.text(name!("x-forwarded-for"), value(&FORWARDED_FOR));
+        members.text(name!("user-agent"), value(&header::USER_AGENT));
+        self.ends[2] = members.0.len();
+        members.text(name!("x-request-id"), value(&REQUEST_ID));
+        members.text(name!(":authority"), value(&header::HOST));
+    }
+
+    fn between(&self, start: usize, end: usize) -> &[u8] {
+        self.members.get(start..end).unwrap_or_default()
+    }
+}
+
+impl ConnectionFacts {
+    /// Of a connection from `remote` to `local`.
+    pub fn of(local: SocketAddr, remote: SocketAddr) -> Self {
+        let mut text = Vec::new();
+        let mut members = Members(&mut text);
+        members.address(name!("downstream_local_address"), local);
+        members.address(name!("downstream_remote_address"), remote);
+        Self(text.into())
     }
 }
 
@@ -177,30 +193,23 @@ impl AccessRecord<'_> {
 
 impl RequestRecord<'_> {
     fn write(&self, out: &mut Vec<u8>) {
-        let facts = self.facts;
-        let mut object = Object::begin(out, "request");
-        object.time(name!("start_time"), facts.start);
-        object.text(name!("method"), Some(facts.method.as_str().as_bytes()));
-        object.text(name!("x-envoy-origin-path"), facts.path.as_ref().map(|path| path.as_str().as_bytes()));
-        object.word(name!("protocol"), protocol(facts.protocol));
+        let [_, head, _] = self.facts.ends;
+        let mut object = Members::begin(out, "request");
+        object.members(self.facts.between(0, head));
         // Envoy's way to say that there was none.
         object.number(name!("response_code"), self.status.map_or(0, |status| u64::from(status.as_u16())));
         object.word(name!("response_flags"), self.flag.as_str());
-        object.text(name!("response_code_details"), Some(self.details.as_bytes()));
+        object.word(name!("response_code_details"), self.details);
         object.number(name!("bytes_received"), self.bytes_received);
         object.number(name!("bytes_sent"), self.bytes_sent);
         if let Some(status) = self.grpc_status {
             object.number(name!("grpc_status"), u64::from(status));
         }
         object.milliseconds(name!("duration"), self.duration);
-        object.text(name!("x-forwarded-for"), bytes(&facts.forwarded_for));
-        object.text(name!("user-agent"), bytes(&facts.user_agent));
-        object.text(name!("x-request-id"), bytes(&facts.request_id));
-        object.text(name!(":authority"), bytes(&facts.authority));
+        object.members(self.facts.between(head, self.facts.members.len()));
         object.endpoint(name!("upstream_host"), self.upstream_host);
         object.text(name!("upstream_cluster"), self.upstream_cluster.map(str::as_bytes));
-        object.address(name!("downstream_local_address"), facts.local);
-        object.address(name!("downstream_remote_address"), facts.remote);
+        object.members(&self.connection.0);
         object.text(name!("route_name"), self.route.map(str::as_bytes));
         object.end();
     }
@@ -208,16 +217,13 @@ impl RequestRecord<'_> {
 
 impl CopyRecord<'_> {
     fn write(&self, out: &mut Vec<u8>) {
-        let facts = self.facts;
-        let mut object = Object::begin(out, "copy");
-        object.time(name!("start_time"), facts.start);
-        object.text(name!("method"), Some(facts.method.as_str().as_bytes()));
-        object.text(name!("x-envoy-origin-path"), facts.path.as_ref().map(|path| path.as_str().as_bytes()));
+        let [line, _, fields] = self.facts.ends;
+        let mut object = Members::begin(out, "copy");
+        object.members(self.facts.between(0, line));
         object.number(name!("response_code"), self.status.map_or(0, |status| u64::from(status.as_u16())));
         object.word(name!("outcome"), self.outcome.as_str());
         object.milliseconds(name!("duration"), self.duration);
-        object.text(name!("x-request-id"), bytes(&facts.request_id));
-        object.text(name!(":authority"), bytes(&facts.authority));
+        object.members(self.facts.between(fields, self.facts.members.len()));
         object.text(name!("mirror"), Some(self.mirror.as_bytes()));
         object.endpoint(name!("upstream_host"), self.upstream_host);
         object.text(name!("route_name"), Some(self.route.as_bytes()));
@@ -225,12 +231,8 @@ impl CopyRecord<'_> {
     }
 }
 
-fn bytes(value: &Option<HeaderValue>) -> Option<&[u8]> {
-    value.as_ref().map(HeaderValue::as_bytes)
-}
-
-fn protocol(version: Version) -> &'static str {
-    match version {
+fn word(protocol: Version) -> &'static str {
+    match protocol {
         Version::HTTP_09 => "HTTP/0.9",
         Version::HTTP_10 => "HTTP/1.0",
         Version::HTTP_11 => "HTTP/1.1",

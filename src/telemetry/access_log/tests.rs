@@ -1,9 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use serde_json::{Value, json};
 
 use super::*;
@@ -18,17 +20,24 @@ fn facts() -> RequestFacts {
     headers.insert("user-agent", HeaderValue::from_bytes(b"caf\xe9 \"x\"").unwrap());
     headers.insert("x-request-id", HeaderValue::from_static("abc-1"));
     headers.insert("x-forwarded-for", HeaderValue::from_static("192.0.2.7"));
-    RequestFacts::of(
-        (&Method::GET, &Uri::from_static("/api?q=1"), Version::HTTP_11),
-        &headers,
-        ("127.0.0.1:8080".parse().unwrap(), "192.0.2.7:4242".parse().unwrap()),
-        SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_251_199_999),
-    )
+    let start = SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_251_199_999);
+    let target = PathAndQuery::from_static("/api?q=1");
+    let mut facts = RequestFacts::begin(start, &Method::GET, Some(&target), Version::HTTP_11);
+    facts.fields(&headers);
+    facts
+}
+
+fn connection() -> &'static ConnectionFacts {
+    static CONNECTION: LazyLock<ConnectionFacts> = LazyLock::new(|| {
+        ConnectionFacts::of("127.0.0.1:8080".parse().unwrap(), "192.0.2.7:4242".parse().unwrap())
+    });
+    &CONNECTION
 }
 
 fn request<'a>(facts: &'a RequestFacts, host: &'a EndpointAddress) -> AccessRecord<'a> {
     AccessRecord::Request(RequestRecord {
         facts,
+        connection: connection(),
         status: Some(StatusCode::OK),
         flag: ResponseFlag::None,
         details: "via_upstream",
