@@ -70,6 +70,24 @@ def plan(name, options):
 
 
 def of_fault(proxy, folder, primary, fault, rate, rounds, seconds):
+    results = ([], [])
+    try:
+        # Fresh processes for half of the rounds: two of the same binary differ for as long as they live.
+        for share in (rounds - rounds // 2, rounds // 2):
+            with_one_pair(proxy, folder, primary, fault, rate, share, seconds, results)
+    except NotPossible:
+        return
+    off, on = results
+    told = {"proxy": proxy.name, "fault": fault, "traffic": "get_at_30%", "requests": sum(r["due"] for r in on)}
+    for side, name in ((on, "wrong_status"), (off, "wrong_status_off")):
+        told[name] = sum(result["due"] - result["done"] for result in side)
+    told["wrong_body"] = told["wrong_body_off"] = 0
+    columns = [f"{compared(told, key, [(a[key], b[key]) for a, b in zip(off, on)], 0.001, ' ms'):>18}" for key in ("p50", "p99")]
+    print(f"{fault:15}{told['requests']:>9}{told['wrong_status']:>7}{''.join(columns)}", flush=True)
+    yield told
+
+
+def with_one_pair(proxy, folder, primary, fault, rate, rounds, seconds, results):
     # A mirror written in Python could not take the copies. In earnest it has a machine of its own: here
     # it gives way to everybody, so that what is measured is what the proxy does for it.
     mirror = Served(folder, give_way) if fault in ("healthy", "flapping") else Upstream(fault)
@@ -80,24 +98,13 @@ def of_fault(proxy, folder, primary, fault, rate, rounds, seconds):
                 running.append(proxy(folder, primary, port, fault))
         for process in running:
             load(folder, process.port, rate, 0.5)
-        results = ([], [])
         for number in range(rounds):
             for side in ((0, 1), (1, 0))[number % 2]:
                 results[side].append(load(folder, running[side].port, rate, seconds))
-    except NotPossible:
-        return
     finally:
         for process in running:
             process.stop()
         mirror.stop()
-    off, on = results
-    told = {"proxy": proxy.name, "fault": fault, "traffic": "get_at_30%", "requests": sum(r["due"] for r in on)}
-    for side, name in ((on, "wrong_status"), (off, "wrong_status_off")):
-        told[name] = sum(result["due"] - result["done"] for result in side)
-    told["wrong_body"] = told["wrong_body_off"] = 0
-    columns = [f"{compared(told, key, [(a[key], b[key]) for a, b in zip(off, on)], 0.001, ' ms'):>18}" for key in ("p50", "p99")]
-    print(f"{fault:15}{told['requests']:>9}{told['wrong_status']:>7}{''.join(columns)}", flush=True)
-    yield told
 
 
 def saturation(proxy, folder, primary):
