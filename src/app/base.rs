@@ -68,6 +68,7 @@ impl Base {
     }
 
     /// Whether the file says something else than when it was last loaded. Blocks.
+    #[cfg(any(test, feature = "kubernetes"))]
     pub(super) fn is_outdated(&self) -> bool {
         self.file.as_deref().is_some_and(|file| config::text_of(file).ok() != self.state().text)
     }
