@@ -451,8 +451,8 @@ pub const STATUS_SETTLE: Duration = Duration::from_millis(50);
 pub const STATUS_RESYNC: Duration = Duration::from_secs(10);
 /// Addresses that a Gateway tells: as many as the API takes.
 pub const STATUS_ADDRESSES: usize = 16;
-/// Problems that one condition of a route names: the API takes 32 KiB of a message.
-pub const LINES_IN_STATUS: usize = 16;
+/// Problems that one condition of a route names, and characters of each: the API takes 32 Ki of a message.
+pub const LINES_IN_STATUS: (usize, usize) = (16, 1024);
 /// Characters that are shown of a value that is ignored.
 pub const IGNORED_VALUE: usize = 100;
 /// How long a process that ends tries to give Leases up; after that they run out by themselves.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::status::Condition;
+use super::status::{Condition, first_lines};
 use crate::limits;
 
 /// The type of the condition of a route that such settings are about.
@@ -37,17 +37,7 @@ impl Ignored {
 
 /// The condition that tells of `ignored`, if there is something to tell.
 pub(super) fn condition(ignored: &BTreeSet<String>) -> Option<Condition> {
-    let message = first_lines(ignored);
+    let message = first_lines(ignored.iter());
     let condition = Condition { message, ..Condition::yes(SETTINGS_IGNORED, "UnsupportedValue") };
     Some(condition).filter(|_| !ignored.is_empty())
-}
-
-/// As many of `lines` as a condition's message has room for.
-pub(super) fn first_lines(lines: &BTreeSet<String>) -> String {
-    let mut first: Vec<_> = lines.iter().take(limits::LINES_IN_STATUS).map(String::as_str).collect();
-    let more = format!("and {} more", lines.len() - first.len());
-    if first.len() < lines.len() {
-        first.push(&more);
-    }
-    first.join("\n")
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use super::model::{ParentRef, RouteKind};
 use super::reachable::StatusAddress;
 use super::resources::Key;
+use crate::limits;
 
 /// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,18 @@ impl fmt::Display for Condition {
             false => write!(formatter, ": {}", self.message),
         }
     }
+}
+
+/// As much of `lines` as a condition's message has room for.
+pub(super) fn first_lines<'a>(lines: impl ExactSizeIterator<Item = &'a String>) -> String {
+    let (most, longest) = limits::LINES_IN_STATUS;
+    let more = lines.len().saturating_sub(most);
+    let first = lines.take(most).map(|line| line.chars().take(longest).collect());
+    let mut first: Vec<String> = first.collect();
+    if more > 0 {
+        first.push(format!("and {more} more"));
+    }
+    first.join("\n")
 }
 
 /// The condition of `kind` in `conditions`.

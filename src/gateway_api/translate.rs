@@ -17,7 +17,7 @@ use super::parents::{Attachment, ListenerIndex, attach};
 use super::reachable::Reachable;
 use super::refs::for_each_backend;
 use super::resources::{Key, Resources};
-use super::status::{Condition, RouteStatus, Statuses};
+use super::status::{Condition, RouteStatus, Statuses, first_lines};
 use super::{CONTROLLER, annotations, ignored, matches};
 use crate::plan::{BackendSpec, ListenerPlan, Plan, RouteAction, RoutePlan, SectionPlan, StreamPlan};
 
@@ -151,7 +151,7 @@ struct RouteConditions {
 
 impl RouteConditions {
     fn apply(&self, states: &mut Vec<Condition>) {
-        let messages = self.impossible.join("; ");
+        let messages = first_lines(self.impossible.iter());
         let none_left = !self.impossible.is_empty() && self.impossible.len() == self.rules;
         match states.first_mut() {
             Some(accepted) if none_left && accepted.holds => {
@@ -194,10 +194,10 @@ impl Work<'_> {
             });
         });
         let problems = || resolved.values().filter_map(|found| found.as_ref().err());
-        let problem = problems().next().map(|first| Condition {
-            message: ignored::first_lines(&problems().map(|one| one.message.clone()).collect()),
-            ..first.clone()
-        });
+        let messages: BTreeSet<_> = problems().map(|problem| problem.message.clone()).collect();
+        let problem = problems()
+            .next()
+            .map(|first| Condition { message: first_lines(messages.iter()), ..first.clone() });
         let mut conditions = RouteConditions {
             resolved: problem.unwrap_or_else(|| Condition::yes("ResolvedRefs", "ResolvedRefs")),
             impossible: Vec::new(),

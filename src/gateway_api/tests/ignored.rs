@@ -174,8 +174,11 @@ fn what_means_nothing_in_a_mirror_policy_is_told_and_the_rest_counts() {
 
 #[test]
 fn what_a_condition_tells_of_ignored_settings_has_an_end() {
-    let lines = (0..1000).map(|number| format!("{number:04}")).collect();
+    let lines = (0..1000).map(|number| format!("{number:04}{}", "x".repeat(10_000))).collect();
     let told = super::super::ignored::condition(&lines).unwrap().message;
-    assert!(told.ends_with("\nand 984 more"), "{told}");
-    assert_eq!(told.lines().count(), crate::limits::LINES_IN_STATUS + 1);
+    assert!(told.ends_with("\nand 984 more"));
+    let (lines, longest) = crate::limits::LINES_IN_STATUS;
+    assert_eq!(told.lines().count(), lines + 1);
+    assert!(told.lines().all(|line| line.chars().count() <= longest));
+    assert!(told.chars().count() <= 32_768, "what the API takes");
 }
