@@ -133,6 +133,17 @@ policies_have_their_effect() {
     grep -q 'mirror="shop/ruled:80".*no response within 2s' "$gate_log"
 }
 
+# An annotation with a mistake in it: the route that goes there says so for as long as it is there.
+what_means_nothing_is_told() {
+    local kind=mirrorgate.dev/SettingsIgnored
+    kubectl -n shop annotate service ruled mirrorgate.dev/health-check=sometimes >/dev/null
+    soon 'it is told' condition httproute/policy shop '.status.parents[0].conditions' "$kind" True/UnsupportedValue
+    equal 'lines of the log' "$(grep -c 'Service shop/ruled: .*"sometimes" is ignored' "$gate_log")" 1
+    kubectl -n shop annotate service ruled mirrorgate.dev/health-check=tcp --overwrite >/dev/null
+    soon 'it is taken back' condition httproute/policy shop '.status.parents[0].conditions' "$kind" /
+    kubectl -n shop annotate service ruled mirrorgate.dev/health-check- >/dev/null
+}
+
 the_file_says_everything_but_routes() {
     equal 'a long target' "$(answered_by "$front" "/zones/$(printf 'x%.0s' $(seq 1100))")" 414
     equal 'a body' "$(posted 2000)" 302
