@@ -271,9 +271,12 @@ pub const CONNECT_INTERVAL: u64 = 500_000;
 /// New connections that copies may be ahead of that, so that a burst finds what it needs: as many as a
 /// mirror may have in flight by default.
 pub const CONNECTS_BURST: u64 = 1024;
-/// Connections that an answer counts as which is longer than what is read of it, beside its own: else a
-/// mirror whose answers never end could have hundreds of megabytes read each second.
-pub const OVERRUN_CONNECTS: u64 = 8;
+/// Connections that an answer counts as, beside its own, of which nothing was read since it says that it is
+/// longer than [`UNWANTED_BYTES`]: what the kernel took of it meanwhile.
+pub const LEFT_CONNECTS: u64 = 2;
+/// The same for one that was read until it was too long: else a mirror whose answers never end could have
+/// hundreds of megabytes read each second.
+pub const OVERRUN_CONNECTS: u64 = 18;
 /// Connect failures in a row that open a mirror's breaker.
 pub const BREAKER_FAILURES: u32 = 5;
 /// Copies in a row that a mirror resets, or answers with what is not HTTP, after which its breaker opens

@@ -164,6 +164,7 @@ async fn transact(
     let thrown = throw_away(exchanged.response.into_body(), most, reader).await;
     match thrown {
         Thrown::Whole => pace.ended(worker.id(), Lane::Mirror),
+        Thrown::Left => pace.left(worker.id(), Lane::Mirror, Instant::now()),
         Thrown::TooLong => pace.overran(worker.id(), Lane::Mirror, Instant::now()),
         Thrown::Broken => {}
     }
@@ -181,7 +182,9 @@ async fn transact(
 pub(crate) enum Thrown {
     /// It came to its end.
     Whole,
-    /// It was longer than what is read; its connection is closed.
+    /// It said that it is longer than what is read; its connection is closed.
+    Left,
+    /// It turned out to be longer than that; its connection is closed.
     TooLong,
     /// The mirror broke it off.
     Broken,
@@ -196,10 +199,12 @@ pub(crate) enum Thrown {
 /// written. What is longer than that stays in the socket, where it costs nothing, until the request is
 /// written.
 pub(crate) async fn throw_away(mut body: ResponseBody, most: u64, reader: Option<&Reader>) -> Thrown {
-    let most = match body.size_hint().exact() {
+    let length = body.size_hint().exact();
+    let is_long = length.is_some_and(|length| length > limits::UNWANTED_BYTES);
+    let most = match length {
         // One that is both sent to and read from needs room, lest it waits for us and we for it.
         _ if reader.is_some() => limits::UNWANTED_BYTES,
-        Some(length) if length > limits::UNWANTED_BYTES => 0,
+        Some(_) if is_long => 0,
         Some(_) => limits::UNWANTED_BYTES,
         None => most,
     };
@@ -212,7 +217,7 @@ pub(crate) async fn throw_away(mut body: ResponseBody, most: u64, reader: Option
             if let (ResponseBody::Http2(_), Some(reader)) = (&body, reader) {
                 written(reader).await;
             }
-            return Thrown::TooLong;
+            return if is_long { Thrown::Left } else { Thrown::TooLong };
         }
         // An answer that is always there would be read in one go while requests wait for the worker.
         // Most end with their first piece, and a turn more would be a fifth of what a copy costs.

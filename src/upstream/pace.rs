@@ -49,6 +49,11 @@ impl Pace {
         }
     }
 
+    /// What came on a connection was said to be too long, and it was closed.
+    pub(crate) fn left(&self, worker: WorkerId, lane: Lane, now: Instant) {
+        self.pay(worker, lane, limits::LEFT_CONNECTS, now);
+    }
+
     /// What came on a connection had no end, and it was closed: reading so much cost as much as several.
     pub(crate) fn overran(&self, worker: WorkerId, lane: Lane, now: Instant) {
         let halved = self.halved[lane.index()].of(worker);
@@ -127,15 +132,19 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_end_counts_as_several() {
-        let pace = Pace::new(1);
-        let (worker, now) = (WorkerId(0), pace.born);
-        let mut made = 0;
-        while !pace.is_ahead(worker, Lane::Mirror, now) {
-            pace.connected(worker, Lane::Mirror, now);
-            pace.overran(worker, Lane::Mirror, now);
-            made += 1;
-        }
-        assert_eq!(made, limits::CONNECTS_BURST / (1 + limits::OVERRUN_CONNECTS) + 1);
+    fn what_is_too_long_counts_as_several() {
+        let copies = |pay: fn(&Pace, WorkerId, Lane, Instant)| {
+            let pace = Pace::new(1);
+            let (worker, now) = (WorkerId(0), pace.born);
+            let mut made = 0;
+            while !pace.is_ahead(worker, Lane::Mirror, now) {
+                pace.connected(worker, Lane::Mirror, now);
+                pay(&pace, worker, Lane::Mirror, now);
+                made += 1;
+            }
+            made
+        };
+        assert_eq!(copies(Pace::left), limits::CONNECTS_BURST / (1 + limits::LEFT_CONNECTS) + 1);
+        assert_eq!(copies(Pace::overran), limits::CONNECTS_BURST / (1 + limits::OVERRUN_CONNECTS) + 1);
     }
 }

@@ -73,6 +73,15 @@ async fn an_answer_that_does_not_begin_in_time_is_given_up() {
 }
 
 #[tokio::test]
+async fn an_answer_that_says_it_is_too_long_is_not_waited_for() {
+    let (wordy, _read) = answering("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nand so on").await;
+    let setting = Setting::new(wordy, |mirror| mirror.timeouts.total = Duration::from_secs(3600));
+    let copy = setting.offer(&head("/", &[]), Length::None, |_| {}).unwrap();
+    assert_eq!(copy.deliver(&setting.worker).await.outcome, Outcome::Delivered);
+    assert_eq!(setting.metrics().unread_answers_total(), 1);
+}
+
+#[tokio::test]
 async fn a_copy_is_the_request_with_the_mirrors_edits() {
     let (address, mut read) = answering(OK).await;
     let setting = Setting::new(address, |mirror| {
