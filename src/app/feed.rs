@@ -173,7 +173,7 @@ impl ResourceFeed {
         let mut state = self.state();
         // They are tried again and again; why they cannot be bound is told once.
         for told in unbound.iter().filter(|one| !state.unbound.contains(one)) {
-            tracing::error!("listener {} is left out: {}", told.0, told.1);
+            tracing::error!("{}", left_out(told));
         }
         state.unbound = unbound.to_vec();
         #[cfg(feature = "kubernetes")]
@@ -217,7 +217,7 @@ impl ResourceFeed {
         self.base.problem()
     }
 
-    /// What cannot be read at present, a line each.
+    /// What cannot be read or listened on at present, a line each.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems: Vec<_> = match &self.origin {
             ResourceOrigin::Manifests { .. } => self.state().told.lines().map(str::to_owned).collect(),
@@ -225,6 +225,7 @@ impl ResourceFeed {
             ResourceOrigin::Cluster(cluster) => cluster.problems(),
         };
         problems.extend(self.base.problem().iter().flat_map(|text| text.lines()).map(str::to_owned));
+        problems.extend(self.state().unbound.iter().map(left_out));
         problems
     }
 
@@ -248,6 +249,11 @@ impl ResourceFeed {
         }
         changes
     }
+}
+
+/// What there is to be said about a listener that cannot be bound.
+fn left_out((listener, error): &(Arc<str>, String)) -> String {
+    format!("listener {listener} is left out: {error}")
 }
 
 #[cfg(test)]

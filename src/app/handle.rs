@@ -63,7 +63,8 @@ impl Handle {
         &self.running.gateway
     }
 
-    /// What cannot be read at present of what the configuration comes from, a line each.
+    /// What cannot be read at present of what the configuration comes from, and what cannot be listened
+    /// on, a line each.
     pub fn warnings(&self) -> Vec<String> {
         self.running.reloader.problems()
     }

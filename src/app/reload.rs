@@ -106,7 +106,7 @@ impl Reloader {
         (state.current.document.clone(), state.last_error.clone())
     }
 
-    /// What the feed cannot read at present, a line each.
+    /// What cannot be read or listened on at present, a line each.
     pub(super) fn problems(&self) -> Vec<String> {
         match &self.feed {
             Feed::Resources(feed) => feed.problems(),
@@ -136,7 +136,7 @@ impl Reloader {
                 }
                 Ok(None)
             }
-            Ok(next) => self.apply(next).await.map(Some),
+            Ok(next) => self.apply(next).await,
             Err(error) => Err(error),
         };
         // What could not be put into use is tried again.
@@ -177,9 +177,13 @@ impl Reloader {
         state.last_error = problem;
     }
 
-    /// Everything that can fail comes before anything changes.
-    async fn apply(&self, next: Configuration) -> Result<Configuration, Unusable> {
+    /// Everything that can fail comes before anything changes. `None` when nothing does: what could not
+    /// be bound was tried again, and it still cannot.
+    async fn apply(&self, next: Configuration) -> Result<Option<Configuration>, Unusable> {
         let bound = self.bind(&next)?;
+        if bound.is_empty() && next == self.state().current {
+            return Ok(None);
+        }
         let table = self.builder.build(&next.plan);
         sources::first_answers(&table).await;
         self.gateway.swap(table);
@@ -194,7 +198,7 @@ impl Reloader {
         for (key, _) in fixed.into_iter().filter(|(_, changed)| *changed) {
             tracing::warn!("`{key}` changed: it takes effect when the process starts again");
         }
-        Ok(next)
+        Ok(Some(next))
     }
 
     /// A listener from Kubernetes that cannot be bound costs nothing but itself, and is tried again.

@@ -44,7 +44,7 @@ pub(super) fn configuration(reloader: Arc<Reloader>) -> JsonView {
     })
 }
 
-/// What cannot be read at present, a line each.
+/// What cannot be read or listened on at present, a line each.
 pub(super) fn warnings(reloader: Arc<Reloader>) -> Warnings {
     Arc::new(move || reloader.problems())
 }

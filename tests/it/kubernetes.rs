@@ -1,5 +1,6 @@
 //! Kubernetes resources from files, over real sockets.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -385,4 +386,36 @@ async fn half_a_manifest_and_a_broken_one_change_nothing() {
     write_slices(folder.path(), "app", &[(&other, true)]);
     eventually("it is used again", || endpoints(&gateway, "default/app:80") == of(&[&other])).await;
     eventually("no doubt any more", || backend.freshness().last_error.is_none()).await;
+}
+
+/// A port that somebody else has costs the listener that wants it, which is told as long as it is so; to
+/// try again is no reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_cannot_be_bound_is_told_until_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = Upstream::saying("app").await;
+    let other = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = other.local_addr().unwrap().port();
+    let listener = format!("listeners: [{{ name: more, port: {port}, protocol: HTTP }}, ");
+    write_resources(folder.path(), &GATEWAY.replace("listeners: [", &listener), MIRRORED);
+    write_slices(folder.path(), "app", &[(&app, true)]);
+    let gateway = gateway(folder.path()).await;
+    assert_eq!(gateway.get("/").await.body, b"app");
+    let told = || gateway.running().warnings().join("\n");
+    eventually("it is told", || told().contains("cannot listen on")).await;
+    let reloads = || gateway.sum("mirrorgate_config_reloads_total", &[r#"result="success""#]);
+    let before = reloads();
+
+    // Whoever tells of a broken file has looked at everything, and so tried again.
+    std::fs::write(folder.path().join("broken.yaml"), "kind: [").unwrap();
+    eventually("it was tried again", || told().contains("broken.yaml")).await;
+    std::fs::remove_file(folder.path().join("broken.yaml")).unwrap();
+    eventually("and again", || !told().contains("broken.yaml")).await;
+    assert!(told().contains("cannot listen on"), "{}", told());
+    assert_eq!(reloads(), before, "nothing new was put into use");
+
+    drop(other);
+    eventually("it is told no more", || told().is_empty()).await;
+    gateway.counts("mirrorgate_config_reloads_total", &[r#"result="success""#], before + 1.0).await;
+    assert_eq!(gateway.running().listeners().len(), 2);
 }
