@@ -431,6 +431,9 @@ pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Dur
 /// How long a watch that did not hold the last time has to before its kind is told as up to date: it is refused
 /// within a round trip.
 pub const WATCH_HOLDS: Duration = Duration::from_secs(2);
+/// How long a kind has to be refused before it is gone on without: an API server that begins refuses what
+/// it will grant once it has read its roles.
+pub const REFUSAL_HOLDS: Duration = Duration::from_secs(3);
 /// How long start-up waits for the first lists of a cluster's resources.
 pub const FIRST_LISTS: Duration = Duration::from_secs(10);
 /// How long readiness and statuses wait for kinds that cannot be listed while others can.

@@ -5,6 +5,7 @@
 //! healed. Until then what was last seen stays.
 
 mod ended;
+mod refusal;
 mod sinks;
 
 use std::fmt::Debug;
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use self::ended::{Ended, ended};
+use self::refusal::Refusal;
 use self::sinks::{Objects, Sink, Slices, certificates_only, roots_only};
 use super::Shared;
 use super::health::Failure;
@@ -123,31 +125,44 @@ where
     let (first, greatest) = limits::WATCH_BACKOFF;
     let mut failures: u32 = 0;
     let mut told = String::new();
+    let mut refusal = Refusal::default();
     let mut trust = Trust::List;
     loop {
         let mut listed = None;
-        match once(&watch, &mut sink, &shared, &mut listed, (failures > 0, trust)).await {
+        let ended = once(&watch, &mut sink, &shared, &mut listed, (failures > 0, trust)).await;
+        if listed.is_some() || !matches!(ended, Ended::Forbidden(_)) {
+            refusal.over();
+        }
+        let failure = match ended {
             // The version from which it would go on is too old: it begins anew, no harm done.
-            Ended::Expired => tracing::debug!("{}: what was missed is gone, it is listed again", watch.name),
+            Ended::Expired => {
+                tracing::debug!("{}: what was missed is gone, it is listed again", watch.name);
+                None
+            }
             // Fewer objects by a selector are a kindness; an API server need not know every selector.
             Ended::Selector if watch.config.field_selector.take().is_some() => {
                 tracing::debug!("{}: the API server does not know the selector, all are watched", watch.name);
                 continue;
             }
-            Ended::Selector => {}
-            Ended::Failed(failure) => {
-                // The same error comes again and again; it is told once.
-                if told != failure.text() {
-                    tracing::warn!(
-                        "{} cannot be watched, what was last seen stays: {}",
-                        watch.name,
-                        failure.text()
-                    );
-                    failure.text().clone_into(&mut told);
+            Ended::Selector => None,
+            Ended::Forbidden(text) => {
+                // It answers again: it is asked again soon, however long it was away.
+                if listed.is_none() && !refusal.lasts() {
+                    failures = 0;
                 }
-                sink.state(Err(&failure));
-                shared.health.failed(&watch.name, failure);
+                Some(refusal.again(text))
             }
+            Ended::Failed(failure) => Some(failure),
+        };
+        if let Some(failure) = failure {
+            // The same error comes again and again; it is told once.
+            if told != failure.text() {
+                let text = failure.text();
+                tracing::warn!("{} cannot be watched, what was last seen stays: {text}", watch.name);
+                text.clone_into(&mut told);
+            }
+            sink.state(Err(&failure));
+            shared.health.failed(&watch.name, failure);
         }
         // A list without a watch that holds is no success: lists are what costs the API server most.
         match listed.map(|listed: Instant| listed.elapsed() > 2 * greatest) {

@@ -125,6 +125,25 @@ fn refuses(gateway: &Handle, what: &str) -> bool {
     gateway.warnings().iter().any(|line| line.starts_with(&format!("{what} cannot be watched: 403")))
 }
 
+/// It knows no roles in its first moment. Who started without a kind then would answer 404 for its routes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_has_just_begun_is_asked_again() {
+    let server = world().await;
+    server.forbid("httproutes");
+    server.forbid(SLICES);
+    let granted = async {
+        eventually("both are refused", || server.lists("httproutes") > 1 && server.lists(SLICES) > 1).await;
+        assert_eq!(server.writes(), 0, "nothing is said while not everything is known");
+        server.allow("httproutes");
+        server.allow(SLICES);
+    };
+    let (gateway, ()) = tokio::join!(start(&server), granted);
+    assert_eq!(gateway.gateway().table().routes().len(), 1);
+    assert_eq!(hosts(&gateway, "one/app:80"), ["10.0.0.1:80"]);
+    assert_eq!(gateway.warnings(), Vec::<String>::new());
+    gateway.stop(Duration::ZERO).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_permission_that_is_revoked_ages_the_endpoints_and_empties_nothing() {
     let server = world().await;

@@ -13,7 +13,7 @@ fn a_refusal_is_known_by_its_code_whenever_it_comes() {
         watcher::Error::WatchFailed(refusal()),
     ] {
         match ended(&error, false) {
-            Ended::Failed(failure) => assert_eq!(failure, Failure::Refused("403 no".to_owned())),
+            Ended::Forbidden(text) => assert_eq!(text, "403 no"),
             _ => panic!("{error}"),
         }
     }
