@@ -2,9 +2,11 @@
 //!
 //! One task for each kind and namespace (`watch`) swaps complete lists into the `snapshot` and then
 //! follows events; one kind that cannot be read (its CRD is missing, a permission is) costs only itself
-//! (`health`). EndpointSlices go straight to the [`SliceStore`]. What is said about a Gateway is written by
+//! (`health`). What stands in front of the API server never speaks for it (`client`). EndpointSlices go
+//! straight to the [`SliceStore`]. What is said about a Gateway is written by
 //! the holder of its Lease (`lease`, `writer`), and only when it says something new.
 
+mod client;
 mod health;
 mod lease;
 mod snapshot;
@@ -18,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kube::{Client, Config};
+use kube::Config;
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
@@ -95,7 +97,7 @@ impl Cluster {
         };
         // A connection that went silent is given up soon after the watch on it would have ended.
         config.read_timeout = Some(limits::WATCH_TIME + Duration::from_secs(10));
-        let client = Client::try_from(config)?;
+        let client = client::client(config)?;
         let shared = Arc::new(Shared {
             snapshot: Snapshot::default(),
             slices,

@@ -52,6 +52,28 @@ async fn a_watch_goes_on_from_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_load_balancer_says_of_an_api_server_that_is_away_is_told() {
+    let server = world().await;
+    let gateway = start(&server).await;
+    eventually("the first list", || hosts(&gateway, "one/app:80") == ["10.0.0.1:80"]).await;
+    server.go_behind_balancer();
+    server.put(SLICES, slice("app", &[2]));
+    eventually("the endpoints show it", || {
+        error(&gateway, "one/app:80").is_some_and(|error| error.contains("503"))
+    })
+    .await;
+    let told = || gateway.warnings().iter().filter(|line| line.contains("cannot be watched: 503")).count();
+    eventually("all kinds are told", || told() == 14).await;
+    assert_eq!(hosts(&gateway, "one/app:80"), ["10.0.0.1:80"], "the last good ones");
+    let asked = server.come_back();
+    assert!(asked < 10 * 14, "it is not asked again and again: {asked}");
+    eventually("what was missed", || hosts(&gateway, "one/app:80") == ["10.0.0.2:80"]).await;
+    eventually("no warning any more", || gateway.warnings().is_empty()).await;
+    assert_eq!(error(&gateway, "one/app:80"), None);
+    gateway.stop(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn half_a_list_changes_nothing() {
     let server = world().await;
     let gateway = start(&server).await;

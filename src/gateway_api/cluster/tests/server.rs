@@ -34,6 +34,8 @@ struct State {
     /// By kind (plural), namespace and name.
     objects: BTreeMap<(String, String, String), Value>,
     down: bool,
+    /// It is away, and what stands in front of it says so, to so many requests.
+    unavailable: Option<usize>,
     forbidden: HashSet<String>,
     /// Kinds that may be listed, but not watched.
     unwatchable: HashSet<String>,
@@ -114,6 +116,17 @@ impl Server {
         }
     }
 
+    /// Closes all watches and answers as a load balancer does that has nobody behind it.
+    pub(super) fn go_behind_balancer(&self) {
+        self.state().unavailable = Some(0);
+        self.cut("");
+    }
+
+    /// Answers by itself again; how many requests got none of it.
+    pub(super) fn come_back(&self) -> usize {
+        self.state().unavailable.take().unwrap()
+    }
+
     /// Breaks the connection of a kind's watch.
     pub(super) fn cut(&self, kind: &str) {
         let _nobody = self.events.send(Event::Cut(kind.to_owned()));
@@ -184,6 +197,11 @@ impl Server {
             let (path, query) = target.split_once('?').unwrap_or((&target, ""));
             if self.state().down {
                 return;
+            }
+            if let Some(refused) = &mut self.state().unavailable {
+                *refused += 1;
+                drop(stream.try_write(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"));
+                continue;
             }
             let parameter = |name: &str| {
                 let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
