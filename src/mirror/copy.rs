@@ -191,8 +191,8 @@ pub(crate) enum Thrown {
 }
 
 /// Reads an answer to its end so that the connection can be used again, or closes it when that takes too
-/// many bytes: `most` of an answer that does not say how long it is. One that does is read whole, or no
-/// more of it than came with its head.
+/// many bytes: of a request without a body, `most` of an answer that does not say how long it is, and of one
+/// that does all, or no more than came with its head.
 ///
 /// The answer may be longer by what the mirror took of the request: one that echoes would otherwise be cut
 /// off in the middle of a request that it was said to have, and does not yet have when its last byte was
