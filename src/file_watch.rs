@@ -211,6 +211,11 @@ impl Watched {
         hint.since.take()
     }
 
+    /// Somebody says that it has changed, which may be before it is whole and before the watcher saw a thing.
+    pub(crate) fn suspect(&self) {
+        self.signal.hint(Stage::Unknown, None, Instant::now());
+    }
+
     /// Resolves when the file is seen to have changed, with the time of it. A change that may not be
     /// complete is given a little time to become so. May be dropped at any time.
     pub(crate) async fn changed(&self) -> Instant {

@@ -88,7 +88,10 @@ impl Reloader {
                     }
                     _ = hangup.recv() => {
                         self.gateway.access_log().reopen();
-                        break;
+                        // Half a file may look like all of it, whoever says that it is to be read.
+                        if !changes.suspect() {
+                            break;
+                        }
                     }
                 }
             }

@@ -28,6 +28,7 @@ mod kubernetes;
 mod limits;
 mod mirrors;
 mod process;
+mod signals;
 mod spans;
 mod tls;
 mod tunnels;

@@ -37,6 +37,13 @@ impl Changes {
         select_all(sources).await;
     }
 
+    /// Somebody says that there is something new. A file that is being written is waited for as if its change
+    /// had been seen; whether there is one, so that [`Changes::next`] resolves.
+    pub(in crate::app) fn suspect(&self) -> bool {
+        self.watched.iter().for_each(|watched| watched.suspect());
+        !self.watched.is_empty()
+    }
+
     async fn of_cluster(&self) {
         #[cfg(feature = "kubernetes")]
         if let Some((cluster, _)) = &self.cluster {
