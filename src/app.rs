@@ -178,8 +178,15 @@ impl Running {
         listeners.open(&gateway, bound, &plan.listeners);
         tracing::info!(workers, "{}", summary(plan));
         let drain = watch::Sender::new(false);
-        let reloader =
-            Arc::new(Reloader::new(configuration, feed, builder, listeners.clone(), gateway.clone()));
+        let reloader = Reloader::new(
+            configuration,
+            feed,
+            builder,
+            listeners.clone(),
+            gateway.clone(),
+            readiness.clone(),
+        );
+        let reloader = Arc::new(reloader);
         let admin_address = admin.as_ref().map(Admin::address);
         if let Some(admin) = admin {
             tracing::info!("admin API on http://{}", admin.address());

@@ -3,7 +3,7 @@
 //! since nobody registers one.
 //!
 //! Once ready it stays so until it drains: a backend that a reload adds must not take a working
-//! gateway out of its load balancer.
+//! gateway out of its load balancer. One that accepts nothing is no working gateway.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,8 @@ struct State {
     steps: Vec<(u64, String)>,
     backends: Vec<WaitingBackend>,
     was_ready: bool,
+    /// Why none of the listeners could be bound, if it is all of them.
+    unbound: Vec<String>,
     draining: bool,
 }
 
@@ -78,6 +80,11 @@ impl Readiness {
         }
     }
 
+    /// None of the listeners could be bound, for these reasons; with none, that is so no more.
+    pub fn nothing_is_bound(&self, reasons: Vec<String>) {
+        self.state().unbound = reasons;
+    }
+
     /// Not ready from now on, for good.
     pub fn drain(&self) {
         self.state().draining = true;
@@ -88,6 +95,9 @@ impl Readiness {
         let mut state = self.state();
         if state.draining {
             return Verdict::Draining;
+        }
+        if !state.unbound.is_empty() {
+            return Verdict::Pending(state.unbound.clone());
         }
         if state.was_ready {
             return Verdict::Ready;
@@ -142,6 +152,10 @@ mod tests {
         assert_eq!(readiness.verdict(), Verdict::Ready);
         let (_sender, answered) = watch::channel(false);
         readiness.wait_for_backend(&Arc::from("late"), answered);
+        assert_eq!(readiness.verdict(), Verdict::Ready);
+        readiness.nothing_is_bound(vec!["listener a".to_owned()]);
+        assert_eq!(readiness.verdict(), pending(&["listener a"]), "nobody could be served any more");
+        readiness.nothing_is_bound(Vec::new());
         assert_eq!(readiness.verdict(), Verdict::Ready);
         readiness.drain();
         assert_eq!(readiness.verdict(), Verdict::Draining);

@@ -225,8 +225,13 @@ impl ResourceFeed {
             ResourceOrigin::Cluster(cluster) => cluster.problems(),
         };
         problems.extend(self.base.problem().iter().flat_map(|text| text.lines()).map(str::to_owned));
-        problems.extend(self.state().unbound.iter().map(left_out));
+        problems.extend(self.unbound());
         problems
+    }
+
+    /// Listeners that cannot be bound at present, a line each.
+    pub(super) fn unbound(&self) -> Vec<String> {
+        self.state().unbound.iter().map(left_out).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

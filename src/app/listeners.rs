@@ -87,6 +87,11 @@ impl Listeners {
         (bound, failed)
     }
 
+    /// Whether there is any that is accepted from.
+    pub(super) fn is_any_open(&self) -> bool {
+        !self.open.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Whether every one of `wanted` is open as it is wanted.
     pub(super) fn are_open(&self, wanted: &[ListenerPlan]) -> bool {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::feed::{Changes, Feed};
 use super::listeners::{Bound, Listeners};
 use super::{Unusable, sources};
-use crate::admin::readiness::Pending;
+use crate::admin::readiness::{Pending, Readiness};
 use crate::config::{self, Configuration};
 use crate::limits;
 use crate::proxy::Gateway;
@@ -24,6 +24,7 @@ pub(super) struct Reloader {
     builder: Arc<Builder>,
     listeners: Arc<Listeners>,
     gateway: Arc<Gateway>,
+    readiness: Readiness,
     state: Mutex<State>,
 }
 
@@ -42,9 +43,10 @@ impl Reloader {
         builder: Arc<Builder>,
         listeners: Arc<Listeners>,
         gateway: Arc<Gateway>,
+        readiness: Readiness,
     ) -> Self {
         let state = Mutex::new(State { current, last_error: None, settled: None });
-        Self { feed, builder, listeners, gateway, state }
+        Self { feed, builder, listeners, gateway, readiness, state }
     }
 
     /// Reloads when the feed says so and on SIGHUP; never ends. `complete` is done when all that the
@@ -142,6 +144,7 @@ impl Reloader {
             Ok(next) => self.apply(next).await,
             Err(error) => Err(error),
         };
+        self.readiness.nothing_is_bound(self.why_nothing_is_bound());
         // What could not be put into use is tried again.
         self.state().settled = text.filter(|_| is_broken || result.is_ok());
         let metrics = &self.gateway.metrics().gateway;
@@ -213,6 +216,14 @@ impl Reloader {
                 Ok(bound)
             }
             Feed::Fixed | Feed::File(_) => self.listeners.bind(&next.plan.listeners),
+        }
+    }
+
+    /// One listener of several that cannot be bound is a warning; when nobody can be served it is more.
+    fn why_nothing_is_bound(&self) -> Vec<String> {
+        match &self.feed {
+            Feed::Resources(feed) if !self.listeners.is_any_open() => feed.unbound(),
+            Feed::Resources(_) | Feed::Fixed | Feed::File(_) => Vec::new(),
         }
     }
 

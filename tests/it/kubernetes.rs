@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::gateway_api::certificates::Certificates;
 use crate::gateway_api::client;
 use crate::gateway_api::cluster::INFRA;
-use crate::harness::{Gateway, Upstream, eventually, within};
+use crate::harness::{Gateway, Upstream, Wire, eventually, within};
 
 /// A Gateway, and a Service for its primaries.
 const GATEWAY: &str = "
@@ -418,4 +418,38 @@ async fn a_listener_that_cannot_be_bound_is_told_until_it_can() {
     eventually("it is told no more", || told().is_empty()).await;
     gateway.counts("mirrorgate_config_reloads_total", &[r#"result="success""#], before + 1.0).await;
     assert_eq!(gateway.running().listeners().len(), 2);
+}
+
+/// With none of its listeners bound a process serves nobody, and must not be sent anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_listens_nowhere_is_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = other.local_addr().unwrap().port();
+    write_resources(folder.path(), &GATEWAY.replace("port: 0", &format!("port: {port}")), MIRRORED);
+    let running = mirrorgate::app::start(Origin::Manifests {
+        path: folder.path().to_owned(),
+        resources: ResourceOptions {
+            admin: Some("127.0.0.1:0".to_owned()),
+            settings: Settings { any_class: true, ..Settings::default() },
+            ..ResourceOptions::default()
+        },
+    });
+    let running = running.await.unwrap();
+    let admin = running.admin().unwrap();
+    // Status, and what is pending.
+    let ready = async || {
+        let mut wire = Wire::connect(admin).await;
+        wire.send(format!("GET /ready HTTP/1.1\r\nhost: {admin}\r\n\r\n")).await;
+        let response = wire.response().await;
+        let body: serde_json::Value = serde_json::from_str(&response.text()).unwrap();
+        (response.status(), body["pending"].to_string())
+    };
+    within("it is told", async { while !ready().await.1.contains("cannot listen on") {} }).await;
+    let (status, pending) = ready().await;
+    assert_eq!(status, 503, "{pending}");
+    assert!(pending.contains("another process listens there"), "{pending}");
+    drop(other);
+    within("ready", async { while ready().await.0 != 200 {} }).await;
+    assert_eq!(running.listeners().len(), 1);
 }
