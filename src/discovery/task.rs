@@ -76,7 +76,8 @@ async fn follow(backend: &WeakBackendRef, spec: SourceSpec, shared: &Shared) {
                             }
                         }
                     }
-                    Action::Confirm => backend.confirm(),
+                    // What was wrong and still is must not seem to come and go: it is said again next.
+                    Action::Confirm => backend.confirm(resolver.error_to_show()),
                     Action::KeepLast { error } => {
                         if told.is_news(&error) {
                             tracing::warn!(backend = %backend.name(), error, "endpoints may be out of date");

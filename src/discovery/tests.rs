@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::discovery::kubernetes::Doubt;
 use crate::discovery::source::SourceSpec;
 use crate::plan::{BackendPolicy, BackendSpec, Protocol};
 use crate::telemetry::metrics::Metrics;
@@ -146,6 +147,46 @@ async fn a_backend_that_an_old_table_still_refers_to_stays_fresh() {
     std::fs::write(&path, "127.0.0.1:2\nend\n").unwrap();
     until_addresses(&old, &["127.0.0.1:2"]).await;
     until_addresses(&new, &["127.0.0.1:2"]).await;
+}
+
+/// Whoever watches a backend is told of what changes: not of its age.
+#[tokio::test]
+async fn what_is_as_wrong_as_before_is_no_news() {
+    let slices: Arc<SliceStore> = Arc::default();
+    let registry = registry();
+    let settings = Settings {
+        parse,
+        dns: DnsSettings::default(),
+        slices: slices.clone(),
+        policy: ResolverPolicy::default(),
+    };
+    let running = Running {
+        task: tokio::spawn(Discovery::new(settings).run(registry.clone())).abort_handle(),
+        registry,
+    };
+    let (namespace, service, port) = ("shop".into(), "app".into(), "".into());
+    let backend = running.backend("app", SourceSpec::Kubernetes { namespace, service, port });
+    // Each of these has all backends ask again.
+    let doubt = |number: usize| {
+        let others = (Arc::from("shop"), Arc::from(number.to_string()));
+        Some(Doubt { why: "a.yaml is broken".to_owned(), kept: [(others, Instant::now())].into() })
+    };
+    slices.live_but(doubt(0));
+    until_error(&backend, "a.yaml is broken").await;
+    let (revision, mut confirmed) = (*backend.revision().borrow(), backend.freshness().confirmed);
+    for number in 1..4 {
+        slices.live_but(doubt(number));
+        let asked = async {
+            while backend.freshness().confirmed == confirmed {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, asked).await.unwrap();
+        confirmed = backend.freshness().confirmed;
+        assert_eq!(*backend.revision().borrow(), revision);
+    }
+    slices.live();
+    until(&backend, "no error", |backend| backend.freshness().last_error.is_none()).await;
 }
 
 #[tokio::test]

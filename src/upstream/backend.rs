@@ -227,14 +227,15 @@ impl Backend {
         changed
     }
 
-    /// The source confirmed that nothing changed.
-    pub fn confirm(&self) {
+    /// The source confirmed that nothing changed; `error` is what is wrong all the same.
+    pub fn confirm(&self, error: Option<String>) {
         let mut state = self.state();
         state.confirmed = Some(Instant::now());
-        let healed = state.last_error.take().is_some();
+        let news = state.last_error != error;
+        state.last_error = error;
         self.metrics.source_answered();
         drop(state);
-        if healed {
+        if news {
             self.revise();
         }
     }

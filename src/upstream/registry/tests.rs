@@ -119,7 +119,7 @@ fn history(tables: &Tables, steps: &[Step]) -> Vec<Vec<Seen>> {
                                 backend.publish(&set, event);
                                 resolver.applied();
                             }
-                            Action::Confirm => backend.confirm(),
+                            Action::Confirm => backend.confirm(resolver.error_to_show()),
                             Action::KeepLast { error } => backend.fail(error),
                             Action::Ask => {}
                             Action::Wait(_) => break,
