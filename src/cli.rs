@@ -220,11 +220,11 @@ fn check_manifests(path: &std::path::Path, resources: &Resources) -> ExitCode {
     let translation = translate(&read.resources, &resources.settings(true), &mut addresses);
     let conditions = translation.statuses.to_string();
     say(conditions.trim_end());
-    let problems = read.problems.iter().chain(&read.unknown).map(ToString::to_string);
+    let problems = read.problems.iter().chain(&read.warnings).map(ToString::to_string);
     for problem in problems.chain(translation.ignored.iter().cloned()) {
         eprintln!("{problem}");
     }
-    let fine = read.problems.is_empty() && read.unknown.is_empty() && translation.ignored.is_empty();
+    let fine = read.problems.is_empty() && read.warnings.is_empty() && translation.ignored.is_empty();
     match fine && !translation.statuses.complain() {
         true => say(&format!(
             "{}: ok, {} listeners, {} routes, {} backends",

@@ -141,8 +141,8 @@ impl ResourceFeed {
                 self.slices.replace_in(None, read.slices, Instant::now());
                 self.slices.live_but(read.doubt);
                 let problems: Vec<_> = read.problems.iter().map(ToString::to_string).collect();
-                let unknown = read.unknown.iter().map(ToString::to_string);
-                (read.resources, problems.join("\n"), unknown.collect())
+                let warnings = read.warnings.iter().map(ToString::to_string);
+                (read.resources, problems.join("\n"), warnings.collect())
             }
             #[cfg(feature = "kubernetes")]
             ResourceOrigin::Cluster(cluster) => (cluster.snapshot(), String::new(), BTreeSet::new()),

@@ -16,8 +16,10 @@ pub struct Sorted<'a> {
     pub filters: Filters,
     /// The answer, if there is one.
     pub redirect: Option<Redirect>,
-    /// Copies.
-    pub mirrors: Vec<&'a MirrorFilter>,
+    /// Copies, and of how many requests.
+    pub mirrors: Vec<(&'a MirrorFilter, Fraction)>,
+    /// Why mirrors are left out: one that cannot be done costs no request anything.
+    pub left_out: Vec<String>,
     /// A filter that cannot be done; requests must not pass without it.
     pub impossible: Option<String>,
 }
@@ -38,7 +40,12 @@ fn add<'a>(sorted: &mut Sorted<'a>, filter: &'a Filter) -> Result<(), String> {
     match filter {
         Filter::RequestHeaders(raw) => filters.request_headers = edits(raw)?,
         Filter::ResponseHeaders(raw) => filters.response_headers = edits(raw)?,
-        Filter::Mirror(mirror) => sorted.mirrors.push(mirror),
+        Filter::Mirror(mirror) => match fraction(mirror) {
+            Ok(fraction) => sorted.mirrors.push((mirror, fraction)),
+            Err(why) => {
+                sorted.left_out.push(format!("the mirror to {} is left out: {why}", mirror.backend.name));
+            }
+        },
         Filter::Redirect(raw) => sorted.redirect = Some(redirect(raw)?),
         Filter::Rewrite(raw) => {
             filters.host = match &raw.hostname {
@@ -110,13 +117,19 @@ fn cors(raw: &CorsFilter) -> Cors {
     }
 }
 
-/// How many requests a mirror filter copies; what is out of range is brought into it.
-pub fn fraction(mirror: &MirrorFilter) -> Fraction {
+/// How many requests a mirror filter copies. A cluster takes nothing else; where it is not clear what is meant,
+/// nothing is copied.
+fn fraction(mirror: &MirrorFilter) -> Result<Fraction, String> {
     let (numerator, denominator) = match (mirror.fraction, mirror.percent) {
-        (Some(fraction), _) => fraction,
+        (Some(_), Some(_)) => return Err("it has both percent and fraction; hint: keep one".to_owned()),
+        (Some(fraction), None) => fraction,
         (None, Some(percent)) => (percent, 100),
-        (None, None) => return Fraction::ALL,
+        (None, None) => return Ok(Fraction::ALL),
     };
-    let denominator = u32::try_from(denominator).unwrap_or(1).max(1);
-    Fraction { numerator: u32::try_from(numerator).unwrap_or(0).min(denominator), denominator }
+    match (u32::try_from(numerator), u32::try_from(denominator)) {
+        (Ok(numerator), Ok(denominator)) if denominator > 0 && numerator <= denominator => {
+            Ok(Fraction { numerator, denominator })
+        }
+        _ => Err(format!("{numerator} of {denominator} is no part of the requests")),
+    }
 }

@@ -16,6 +16,7 @@ use std::time::Instant;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::Value;
 
+use self::object::Read;
 pub use self::object::object;
 use super::resources::{Key, Object, Resources};
 use crate::config;
@@ -31,12 +32,15 @@ pub struct Manifests {
     pub slices: Vec<EndpointSlice>,
     /// What could not be read.
     pub problems: Vec<Problem>,
-    /// Fields that nobody knows, of objects that are used all the same.
-    pub unknown: Vec<Problem>,
+    /// What is used and probably not meant: objects with fields that nobody knows, and objects that stand
+    /// there twice.
+    pub warnings: Vec<Problem>,
     /// Why endpoints may be out of date, if some are from a file that cannot be read any more, and which.
     pub doubt: Option<Doubt>,
     /// The files.
     pub files: Vec<PathBuf>,
+    /// Where each object stands that was read: file and line, by kind and name.
+    places: HashMap<(String, Key), (Arc<Path>, usize)>,
 }
 
 /// A document that could not be read.
@@ -166,16 +170,17 @@ impl Manifests {
     /// The objects in `text`, the content of `file`.
     fn read(&mut self, file: &Path, text: &str) -> Vec<Object> {
         let mut objects = Vec::new();
+        let file: Arc<Path> = file.into();
         for (line, document) in config::documents(text) {
             match document {
-                Ok(document) => self.document(file, line, document, &mut objects),
-                Err(error) => self.problem(file, line, error),
+                Ok(document) => self.document(&file, line, document, &mut objects),
+                Err(error) => self.problem(&file, line, error),
             }
         }
         objects
     }
 
-    fn document(&mut self, file: &Path, line: usize, document: Value, objects: &mut Vec<Object>) {
+    fn document(&mut self, file: &Arc<Path>, line: usize, document: Value, objects: &mut Vec<Object>) {
         let is_list = document.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
         if let (true, Some(items)) = (is_list, document.get("items").and_then(Value::as_array)) {
             for item in items.clone() {
@@ -184,10 +189,17 @@ impl Manifests {
             return;
         }
         match object::read(document) {
-            Ok(Some((object, unknown))) => {
+            Ok(Some(Read { object, kind, key, unknown })) => {
                 objects.push(object);
-                let problem = |message| Problem { file: file.into(), line, message };
-                self.unknown.extend(unknown.into_iter().map(problem));
+                let warning = |message| Problem { file: file.clone(), line, message };
+                self.warnings.extend(unknown.into_iter().map(warning));
+                let place = (file.clone(), line);
+                if let Some((other, at)) = self.places.insert((kind.clone(), key.clone()), place) {
+                    let other = format!("{}:{at}", other.display());
+                    self.warnings.push(warning(format!(
+                        "{kind} {key} stands in {other} as well, and this one is used; hint: keep one of them"
+                    )));
+                }
             }
             Ok(None) => {}
             Err(error) => self.problem(file, line, error),

@@ -145,19 +145,22 @@ struct RouteConditions {
     /// Rules that cannot be done, of how many.
     impossible: Vec<String>,
     rules: usize,
+    /// Parts of rules that cannot be done; the rules are served without them.
+    left_out: Vec<String>,
     /// What means nothing of it, of its Services and of its policies.
     ignored: BTreeSet<String>,
 }
 
 impl RouteConditions {
     fn apply(&self, states: &mut Vec<Condition>) {
-        let messages = first_lines(self.impossible.iter());
+        let messages: Vec<_> = self.impossible.iter().chain(&self.left_out).collect();
+        let messages = first_lines(messages.into_iter());
         let none_left = !self.impossible.is_empty() && self.impossible.len() == self.rules;
         match states.first_mut() {
             Some(accepted) if none_left && accepted.holds => {
                 *accepted = Condition::no("Accepted", "UnsupportedValue", messages);
             }
-            Some(accepted) if !self.impossible.is_empty() && accepted.holds => states.push(Condition {
+            Some(accepted) if !messages.is_empty() && accepted.holds => states.push(Condition {
                 kind: "PartiallyInvalid",
                 holds: true,
                 reason: "UnsupportedValue",
@@ -202,6 +205,7 @@ impl Work<'_> {
             resolved: problem.unwrap_or_else(|| Condition::yes("ResolvedRefs", "ResolvedRefs")),
             impossible: Vec::new(),
             rules: route.rules.len(),
+            left_out: Vec::new(),
             ignored: mirrors::ignored(self.resources, route).into_iter().collect(),
         };
         for (reference, spec) in resolved.iter().filter_map(|(one, found)| Some((one, found.as_ref().ok()?)))
@@ -220,8 +224,9 @@ impl Work<'_> {
         }
         let names: Vec<_> = (0..route.rules.len()).map(|position| self.name(route, position)).collect();
         for (position, rule) in route.rules.iter().enumerate() {
-            let problem = rules::problem(rule).map(|problem| format!("rule {}: {problem}", position + 1));
-            conditions.impossible.extend(problem);
+            let told = |problem| format!("rule {}: {problem}", position + 1);
+            conditions.impossible.extend(rules::problem(rule).map(told));
+            conditions.left_out.extend(rules::left_out(rule).into_iter().map(told));
             let object = format!("{} {}: rule {}", route.kind, route.key, position + 1);
             conditions.ignored.extend(rule.ignored.iter().map(|ignored| ignored.of(&object)));
         }

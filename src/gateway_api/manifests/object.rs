@@ -5,16 +5,25 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::gateway_api;
-use crate::gateway_api::resources::Object;
+use crate::gateway_api::resources::{Key, Object};
 
 /// Reads one object; `None` if its kind does not matter here.
 pub fn object(document: Value) -> Result<Option<Object>, String> {
-    Ok(read(document)?.map(|(object, _)| object))
+    Ok(read(document)?.map(|read| read.object))
 }
 
-/// The same, and a line for each field of it that is not known. A cluster does not take such a field; here it
-/// is ignored, which must not happen in silence: it may be a typing mistake.
-pub(super) fn read(mut document: Value) -> Result<Option<(Object, Vec<String>)>, String> {
+/// An object as it was read.
+pub(super) struct Read {
+    pub(super) object: Object,
+    pub(super) kind: String,
+    pub(super) key: Key,
+    /// A line for each field of it that is not known. A cluster does not take such a field; here it is ignored,
+    /// which must not happen in silence: it may be a typing mistake.
+    pub(super) unknown: Vec<String>,
+}
+
+/// Reads one object, and says what it is; `None` if its kind does not matter here.
+pub(super) fn read(mut document: Value) -> Result<Option<Read>, String> {
     let text = |key| document.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (version, kind) = (text("apiVersion"), text("kind"));
     if version.is_empty() || kind.is_empty() {
@@ -37,6 +46,11 @@ pub(super) fn read(mut document: Value) -> Result<Option<(Object, Vec<String>)>,
         fields.remove("status");
     }
     let spec = document.get("spec").cloned();
+    let of_metadata = |field: &str| {
+        let text = document.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    let key = Key::new(of_metadata("namespace"), of_metadata("name"));
     let (object, known) = match (group.as_str(), kind.as_str()) {
         (gateway_api::GROUP, "GatewayClass") => typed(document, &name, Object::Class)?,
         (gateway_api::GROUP, "Gateway") => typed(document, &name, Object::Gateway)?,
@@ -63,7 +77,8 @@ pub(super) fn read(mut document: Value) -> Result<Option<(Object, Vec<String>)>,
     let told = unknown.into_iter().map(|field| {
         format!("{name}: the field {field} is not known and ignored; hint: look for a typing mistake")
     });
-    Ok(Some((object, told.collect())))
+    let unknown = told.collect();
+    Ok(Some(Read { object, kind, key, unknown }))
 }
 
 /// The object, and what it is as a document again: all of it that is known.

@@ -150,11 +150,12 @@ fn fields_that_nobody_knows_are_told_and_the_object_is_used() {
     // What kinds of the core have beyond what is known here is of no concern.
     let newer = service("b", 1).replace("ports:", "newer: 1, ports:");
     read.add(Path::new("a.yaml"), &newer);
-    assert_eq!(read.unknown, []);
+    assert_eq!(read.warnings, []);
     let mistaken = "backendRef: { name: b, port: 80, prot: 1 }, percnt: 10";
+    let mut read = Manifests::default();
     read.add(Path::new("a.yaml"), &format!("{newer}---\n{}", route(mistaken)));
     read.add(Path::new("b.yaml"), "apiVersion: mirrorgate.dev/v1alpha1\nkind: MirrorPolicy\nmetadata: { name: p }\nspec: { targetRef: { kind: HTTPRoute, name: r }, budgets: {} }\n");
-    let told: Vec<_> = read.unknown.iter().map(ToString::to_string).collect();
+    let told: Vec<_> = read.warnings.iter().map(ToString::to_string).collect();
     let mirror = "HTTPRoute r: the field spec.rules[0].filters[0].requestMirror";
     let ignored = "is not known and ignored; hint: look for a typing mistake";
     assert_eq!(
@@ -169,4 +170,32 @@ fn fields_that_nobody_knows_are_told_and_the_object_is_used() {
         (read.problems.len(), read.resources.http_routes.len(), read.resources.mirror_policies.len()),
         (0, 1, 1)
     );
+}
+
+#[test]
+fn an_object_that_stands_there_twice_is_told_with_both_places_and_the_last_one_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let elsewhere = service("a", 7).replace("name: a", "name: a, namespace: other");
+    let list = format!(
+        "kind: List\napiVersion: v1\nitems: [{}]\n",
+        r#"{ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "a" }, "spec": { "ports": [{ "port": 3 }] } }"#
+    );
+    fs::write(at("a.yaml"), format!("{}---\n{}---\n{elsewhere}", slice("s", 1), service("a", 1))).unwrap();
+    fs::write(at("b.yaml"), format!("{}---\n{list}", slice("s", 2))).unwrap();
+    let read = load(folder.path());
+    let told: Vec<_> = read.warnings.iter().map(ToString::to_string).collect();
+    let twice = |file: &str, what: &str, other: &str| {
+        let [file, other] = [file, other].map(|place| at(place).display().to_string());
+        format!("{file}: {what} stands in {other} as well, and this one is used; hint: keep one of them")
+    };
+    assert_eq!(
+        told,
+        [
+            twice("b.yaml:1", "EndpointSlice default/s", "a.yaml:1"),
+            twice("b.yaml:7", "Service default/a", "a.yaml:7"),
+        ]
+    );
+    let (found, problems) = self::read(folder.path(), &mut LastGood::new());
+    assert_eq!((found.join(" ").as_str(), problems), ("a:3 a:7 s=10.0.0.2", 0));
 }

@@ -53,7 +53,7 @@ fn every_manifest_is_read_and_translated() {
     for name in names {
         let manifests = manifests(&folder, &name);
         assert_eq!(manifests.problems, [], "{name}");
-        assert_eq!(manifests.unknown, [], "{name}");
+        assert_eq!(manifests.warnings, [], "{name}");
         let translation = translated(&manifests);
         assert_eq!(translation, translated(&manifests), "{name}: the same resources mean the same");
         // Whatever a plan names is there, or is nothing at all; and what is there is named.

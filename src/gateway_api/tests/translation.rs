@@ -42,6 +42,42 @@ spec:
     )
 }
 
+/// A cluster takes no such filter. Here nothing is copied that may not have been meant, the rule is served, and
+/// the route says so.
+#[test]
+fn a_mirror_whose_share_is_not_clear_is_left_out_and_told() {
+    for (share, why) in [
+        ("percent: 1, fraction: { numerator: 1 }", "it has both percent and fraction; hint: keep one"),
+        ("percent: 101", "101 of 100 is no part of the requests"),
+        ("percent: -1", "-1 of 100 is no part of the requests"),
+        ("fraction: { numerator: 1, denominator: 0 }", "1 of 0 is no part of the requests"),
+        ("fraction: { numerator: 3, denominator: 2 }", "3 of 2 is no part of the requests"),
+    ] {
+        let mirror = |name: &str, share: &str| {
+            let backend = format!("backendRef: {{ name: {name}, port: 80 }}");
+            format!("{{ type: RequestMirror, requestMirror: {{ {backend}{share} }} }}")
+        };
+        let (wrong, fine) = (mirror("b", &format!(", {share}")), mirror("a", ""));
+        for (of_rule, of_backend) in [(&wrong, &fine), (&fine, &wrong)] {
+            let text = with_rules(&format!(
+                "  - filters: [{of_rule}]\n    backendRefs: [{{ name: a, port: 80, filters: [{of_backend}] }}]\n"
+            ));
+            let translation = translated(&read(&text));
+            let route = &translation.routes[0];
+            let RouteAction::Forward(backends) = &route.action else { panic!("it is served") };
+            assert_eq!(&*backends[0].backend, "default/a:80");
+            let mirrors: Vec<_> =
+                route.mirrors.iter().chain(&backends[0].mirrors).map(|mirror| &*mirror.backend).collect();
+            assert_eq!(mirrors, ["default/a:80"]);
+            let told: Vec<_> = translation.statuses.complaints().into_iter().collect();
+            let told = told.join("\n");
+            let condition = "HTTPRoute default/r: PartiallyInvalid=True (UnsupportedValue)";
+            assert!(told.starts_with(condition), "{told}");
+            assert!(told.contains(&format!("rule 1: the mirror to b is left out: {why}")), "{told}");
+        }
+    }
+}
+
 #[test]
 fn a_mirrored_route() {
     let translation = translated(&read(&with_rules(

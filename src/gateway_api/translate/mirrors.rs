@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::gateway_api::filters::{edits, fraction};
+use crate::gateway_api::filters::edits;
 use crate::gateway_api::ignored::Ignored;
 use crate::gateway_api::model::{
     Edits, MirrorFilter, MirrorPolicySpec, Route, SampleBy, SampleType, duration,
@@ -15,18 +15,18 @@ use crate::gateway_api::model::{
 use crate::gateway_api::refs::for_each_backend;
 use crate::gateway_api::resources::{Key, Resources};
 use crate::limits;
-use crate::plan::{MirrorPlan, SampleKey};
+use crate::plan::{Fraction, MirrorPlan, SampleKey};
 use crate::shard::Lane;
 
-/// Plans the mirror that `filter` of `route` asks for.
+/// Plans the mirror that `filter` of `route` asks for, of a `fraction` of the requests.
 pub(super) fn mirror(
     resources: &Resources,
     route: &Route,
-    filter: &MirrorFilter,
+    (filter, fraction): (&MirrorFilter, Fraction),
     backend: Arc<str>,
 ) -> MirrorPlan {
     let mut plan = MirrorPlan::new(backend);
-    plan.share.fraction = fraction(filter);
+    plan.share.fraction = fraction;
     let policies = policies(resources, route)
         .filter(|(_, policy)| policy.backend.as_ref().is_none_or(|name| *name == filter.backend.name));
     // In order of their names: the last that says something about a setting counts.

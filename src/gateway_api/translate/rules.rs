@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::mirrors::mirror;
 use crate::config;
-use crate::gateway_api::filters::sort;
+use crate::gateway_api::filters::{Sorted, sort};
 use crate::gateway_api::matches::route_match;
 use crate::gateway_api::model::{Reference, Retry, Route, Rule, WeightedRef, duration};
 use crate::gateway_api::resources::Resources;
 use crate::limits;
-use crate::plan::{FailureSet, RetryPlan, RouteAction, RoutePlan, Timeouts, WeightedBackend};
+use crate::plan::{FailureSet, MirrorPlan, RetryPlan, RouteAction, RoutePlan, Timeouts, WeightedBackend};
 use crate::routing::matches::{PathMatch, Pattern, RouteMatch};
 
 /// Why `rule` can only fail, if so.
@@ -18,6 +18,12 @@ pub(super) fn problem(rule: &Rule) -> Option<String> {
     let filters = || sort(&rule.filters).impossible;
     let matches = || rule.matches.iter().find_map(|one| route_match(one).err());
     filters().or_else(matches).or_else(|| timeouts(rule).err())
+}
+
+/// Why mirrors of `rule`, which is served all the same, are left out.
+pub(super) fn left_out(rule: &Rule) -> Vec<String> {
+    let filters = rule.backends.iter().map(|backend| &backend.filters).chain([&rule.filters]);
+    filters.flat_map(|filters| sort(filters).left_out).collect()
 }
 
 /// Plans `rule` of `route`; `names` are the backends of those references that mean one.
@@ -38,11 +44,7 @@ pub(super) fn rule(
     let sorted = sort(&rule.filters);
     plan.timeouts = timeouts(rule).unwrap_or_default();
     plan.retries = rule.retry.as_ref().map(retries);
-    plan.mirrors = sorted
-        .mirrors
-        .iter()
-        .filter_map(|filter| Some(mirror(resources, route, filter, names.get(&filter.backend)?.clone())))
-        .collect();
+    plan.mirrors = mirrors(resources, route, &sorted, names);
     plan.filters = sorted.filters;
     plan.action = match (problem(rule), sorted.redirect) {
         (Some(_), _) => RouteAction::Fail,
@@ -70,17 +72,26 @@ fn weighted(
     let done = sorted.impossible.is_none() && sorted.redirect.is_none();
     let name = names.get(&backend.reference).filter(|_| done).cloned();
     let mirrors = match name {
-        Some(_) => sorted
-            .mirrors
-            .iter()
-            .filter_map(|filter| Some(mirror(resources, route, filter, names.get(&filter.backend)?.clone())))
-            .collect(),
+        Some(_) => mirrors(resources, route, &sorted, names),
         None => Vec::new(),
     };
     let mut share = WeightedBackend::new(name.unwrap_or_default(), backend.weight);
     share.filters = sorted.filters;
     share.mirrors = mirrors;
     share
+}
+
+/// The mirrors whose backends mean one.
+fn mirrors(
+    resources: &Resources,
+    route: &Route,
+    sorted: &Sorted<'_>,
+    names: &BTreeMap<&Reference, Arc<str>>,
+) -> Vec<MirrorPlan> {
+    let planned = sorted.mirrors.iter().filter_map(|(filter, fraction)| {
+        Some(mirror(resources, route, (filter, *fraction), names.get(&filter.backend)?.clone()))
+    });
+    planned.collect()
 }
 
 fn timeouts(rule: &Rule) -> Result<Timeouts, String> {
