@@ -76,18 +76,18 @@ impl Server {
         self.state.lock().unwrap()
     }
 
-    pub(super) fn put(&self, kind: &str, mut object: Value) {
-        let mut state = self.state();
+    pub(super) fn put(&self, kind: &str, object: Value) {
+        self.store(&mut self.state(), kind, object);
+    }
+
+    /// The same for who has looked at what is there, so that nobody changes or deletes it in between.
+    fn store(&self, state: &mut State, kind: &str, mut object: Value) {
         state.version += 1;
         object["metadata"]["resourceVersion"] = json!(state.version.to_string());
         let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
         let id = (kind.to_owned(), text("namespace"), text("name"));
         let known = state.objects.insert(id, object.clone()).is_some();
-        self.tell(
-            &mut state,
-            kind,
-            json!({ "type": if known { "MODIFIED" } else { "ADDED" }, "object": object }),
-        );
+        self.tell(state, kind, json!({ "type": if known { "MODIFIED" } else { "ADDED" }, "object": object }));
     }
 
     fn tell(&self, state: &mut State, kind: &str, event: Value) {
@@ -320,17 +320,15 @@ impl Server {
             let Some(object) = state.objects.get(&id).cloned() else { return (404, failure(404)) };
             let stale = body["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"];
             if stale || std::mem::take(&mut state.conflict) {
-                drop(state);
                 // Whatever changed it is seen on the watch.
-                self.put(&kind, object);
+                self.store(&mut state, &kind, object);
                 return (409, failure(409));
             }
             let mut object = object;
             object["status"] = body["status"].clone();
             state.writes += 1;
             state.last_write = Some(Instant::now());
-            drop(state);
-            self.put(&kind, object.clone());
+            self.store(&mut state, &kind, object.clone());
             return (200, object);
         }
         let kind = kind_of(path);
