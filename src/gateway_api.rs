@@ -11,6 +11,7 @@
 //! without any of this being called.
 
 pub mod annotations;
+mod authorities;
 pub mod backends;
 #[cfg(feature = "kubernetes")]
 pub mod cluster;

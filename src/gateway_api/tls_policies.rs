@@ -11,13 +11,14 @@ use gateway_api::backendtlspolicies::{
 };
 use k8s_openapi::api::core::v1::ServicePort;
 
+use super::authorities::Holder;
 use super::listeners::ServedGateway;
 use super::model;
 use super::refs::for_each_backend;
 use super::resources::{Key, Resources, seniority};
 use super::status::{Condition, PolicyStatus};
 use crate::plan::{BackendTls, SubjectName};
-use crate::tls::{PemSource, roots};
+use crate::tls::PemSource;
 
 /// What is wrong with a policy: the conditions `Accepted` and `ResolvedRefs`.
 struct Wrong {
@@ -99,21 +100,18 @@ fn authorities(
     let mut problem: Option<Condition> = None;
     for reference in references {
         let name = Key::new(key.namespace.clone(), reference.name.clone());
-        let found = if !reference.group.is_empty() || reference.kind != "ConfigMap" {
-            let message = format!("{} {name} is no ConfigMap", reference.kind);
-            Err(Condition::no("ResolvedRefs", "InvalidKind", message))
-        } else {
-            let map = resources.config_maps.get(&name);
-            let pem = map.and_then(|map| map.data.as_ref()).and_then(|data| data.get("ca.crt"));
-            let usable = |pem: &&String| roots(&PemSource::Text(pem.as_str().into())).is_ok();
-            pem.filter(usable).ok_or_else(|| {
-                let message = format!("ConfigMap {name} has no certificates in ca.crt");
-                Condition::no("ResolvedRefs", "InvalidCACertificateRef", message)
-            })
+        let found = match Holder::of(&reference.group, &reference.kind) {
+            None => {
+                let message = format!("{} {name} is neither a ConfigMap nor a Secret", reference.kind);
+                Err(Condition::no("ResolvedRefs", "InvalidKind", message))
+            }
+            Some(holder) => holder
+                .certificates(resources, &name)
+                .map_err(|message| Condition::no("ResolvedRefs", "InvalidCACertificateRef", message)),
         };
         match found {
             Ok(pem) => {
-                text.push_str(pem);
+                text.push_str(&pem);
                 text.push('\n');
             }
             Err(condition) => problem = problem.or(Some(condition)),

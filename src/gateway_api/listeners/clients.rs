@@ -6,11 +6,12 @@ use gateway_api::experimental::gateways::Gateway;
 use super::convert::{Validation, validation};
 use super::validity::certificate;
 use super::{Listener, Speaks};
+use crate::gateway_api::authorities::Holder;
 use crate::gateway_api::grants::{From, permits};
 use crate::gateway_api::resources::{Key, Resources};
 use crate::gateway_api::status::Condition;
 use crate::plan::ClientVerification;
-use crate::tls::{PemSource, roots};
+use crate::tls::PemSource;
 
 /// Says which clients the HTTPS listeners among `listeners` take, as the Gateway called `key` has it.
 /// One that has no roots to verify them by takes none, and is not served.
@@ -43,23 +44,23 @@ fn authorities(resources: &Resources, gateway: &Key, validation: &Validation) ->
     let mut problem = None;
     for reference in &validation.authorities {
         let key = &reference.key;
-        let found = if !reference.group.is_empty() || reference.kind != "ConfigMap" {
-            Err(unresolved("InvalidCACertificateKind", format!("{} {key} is no ConfigMap", reference.kind)))
-        } else if !permits(resources, from, "", "ConfigMap", key) {
-            let message =
-                format!("no ReferenceGrant lets Gateways in {} use ConfigMap {key}", from.namespace);
-            Err(unresolved("RefNotPermitted", message))
-        } else {
-            let map = resources.config_maps.get(key);
-            let pem = map.and_then(|map| map.data.as_ref()).and_then(|data| data.get("ca.crt"));
-            pem.filter(|pem| roots(&PemSource::Text(pem.as_str().into())).is_ok()).ok_or_else(|| {
-                let message = format!("ConfigMap {key} has no certificates in ca.crt");
-                unresolved("InvalidCACertificateRef", message)
-            })
+        let found = match Holder::of(&reference.group, &reference.kind) {
+            None => {
+                let message = format!("{} {key} is neither a ConfigMap nor a Secret", reference.kind);
+                Err(unresolved("InvalidCACertificateKind", message))
+            }
+            Some(holder) if !permits(resources, from, "", holder.kind(), key) => {
+                let (namespace, kind) = (from.namespace, holder.kind());
+                let message = format!("no ReferenceGrant lets Gateways in {namespace} use {kind} {key}");
+                Err(unresolved("RefNotPermitted", message))
+            }
+            Some(holder) => holder
+                .certificates(resources, key)
+                .map_err(|message| unresolved("InvalidCACertificateRef", message)),
         };
         match found {
             Ok(pem) => {
-                text.push_str(pem);
+                text.push_str(&pem);
                 text.push('\n');
             }
             Err(condition) => problem = problem.or(Some(condition)),

@@ -6,7 +6,9 @@ use std::time::Instant;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
+use kube::core::DeserializeGuard;
 
+use crate::gateway_api::authorities;
 use crate::gateway_api::cluster::Shared;
 use crate::gateway_api::cluster::health::Failure;
 use crate::gateway_api::cluster::snapshot::Field;
@@ -22,6 +24,23 @@ pub(super) trait Sink<K>: Send + 'static {
     fn trim(&self, _: &mut K) {}
     /// Whether what was seen is up to date, and goes on to be.
     fn state(&mut self, _: Result<(), &Failure>) {}
+}
+
+/// The object, unless it is malformed, which costs only itself.
+pub(super) fn readable<K, S>(watch: &str, sink: &S, object: DeserializeGuard<K>) -> Option<K>
+where
+    K: Resource<DynamicType = ()>,
+    S: Sink<K>,
+{
+    let mut object =
+        object.0.inspect_err(|error| tracing::warn!("{watch}: an object cannot be read: {error}")).ok()?;
+    let metadata = object.meta_mut();
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    sink.trim(&mut object);
+    Some(object)
 }
 
 /// Objects of one kind.
@@ -66,19 +85,16 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq + Send + Sync + 'static> 
 pub(super) fn roots_only(map: &mut ConfigMap) {
     map.binary_data = None;
     if let Some(data) = &mut map.data {
-        data.retain(|name, _| name == ROOTS);
+        data.retain(|name, _| name == authorities::ENTRY);
     }
 }
 
 /// Secrets of other types are no business of ours, should the API server send them.
 pub(super) fn certificates_only(secret: &mut Secret) {
-    if secret.type_.as_deref() != Some("kubernetes.io/tls") {
+    if secret.type_.as_deref() != Some(authorities::SECRET_TYPE) {
         secret.data = None;
     }
 }
-
-/// The entry of a ConfigMap that holds certificate authorities.
-const ROOTS: &str = "ca.crt";
 
 /// Endpoints, which change nothing but themselves.
 pub(super) struct Slices {
