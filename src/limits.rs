@@ -428,6 +428,12 @@ pub const DEMO_CONNECTIONS: usize = 1024;
 pub const WATCH_TIME: Duration = Duration::from_secs(60);
 /// First and greatest pause before a watch that failed begins anew.
 pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// How long connecting to the API server may take, and after which time a request that got no answer is made
+/// anew when others get theirs: the connection leads to a server that is gone.
+pub const API_SILENCE: Duration = Duration::from_secs(5);
+/// Within which time those who wait try again once one of them reaches the API server, which was away; each
+/// does so at most once in the longest pause.
+pub const RECOVERY_SPREAD: Duration = Duration::from_secs(1);
 /// How long a watch that did not hold the last time has to before its kind is told as up to date: it is refused
 /// within a round trip.
 pub const WATCH_HOLDS: Duration = Duration::from_secs(2);
@@ -453,6 +459,8 @@ pub const LEASE_LEFT: Duration = Duration::from_secs(1);
 pub const LEASES: usize = 1024;
 /// How long news about statuses are collected before they are compared and written.
 pub const STATUS_SETTLE: Duration = Duration::from_millis(50);
+/// How long the writing of one status waits for its answer: the others stand behind it.
+pub const STATUS_ANSWER: Duration = Duration::from_secs(10);
 /// How often statuses are compared although nothing was heard: what could not be written is tried again.
 pub const STATUS_RESYNC: Duration = Duration::from_secs(10);
 /// Addresses that a Gateway tells: as many as the API takes.

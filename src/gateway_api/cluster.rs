@@ -2,13 +2,16 @@
 //!
 //! One task for each kind and namespace (`watch`) swaps complete lists into the `snapshot` and then
 //! follows events; one kind that cannot be read (its CRD is missing, a permission is) costs only itself
-//! (`health`). What stands in front of the API server never speaks for it (`client`). EndpointSlices go
-//! straight to the [`SliceStore`]. What is said about a Gateway is written by
-//! the holder of its Lease (`lease`, `writer`), and only when it says something new.
+//! (`health`). What stands in front of the API server never speaks for it (`client`); when it was away, the
+//! first that reaches it again tells the others (`recovery`). EndpointSlices go straight to the
+//! [`SliceStore`]. What is said about a Gateway is written by the holder of its Lease (`lease`, `writer`), and
+//! only when it says something new.
 
 mod client;
 mod health;
 mod lease;
+mod recovery;
+mod said;
 mod snapshot;
 mod watch;
 mod writer;
@@ -26,6 +29,7 @@ use tokio::task::JoinSet;
 
 use self::health::{Failure, Health};
 use self::lease::{Held, Leases};
+use self::recovery::Recovery;
 use self::snapshot::Snapshot;
 use super::resources::{Key, Resources};
 use super::status::Statuses;
@@ -72,6 +76,7 @@ struct Shared {
     snapshot: Snapshot,
     slices: Arc<SliceStore>,
     health: Health,
+    recovery: Recovery,
     /// EndpointSlice watches that have a complete list, of all of them.
     live_slices: Mutex<HashMap<String, bool>>,
     /// Statuses that could not be written at the last turn, and why, if there are any.
@@ -97,14 +102,9 @@ impl Cluster {
         };
         // A connection that went silent is given up soon after the watch on it would have ended.
         config.read_timeout = Some(limits::WATCH_TIME + Duration::from_secs(10));
+        config.connect_timeout = Some(limits::API_SILENCE);
         let client = client::client(config)?;
-        let shared = Arc::new(Shared {
-            snapshot: Snapshot::default(),
-            slices,
-            health: Health::new(),
-            live_slices: Mutex::default(),
-            unwritten: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(slices));
         let mut tasks = JoinSet::new();
         watch::start(&client, &options.namespaces, &shared, &mut tasks);
         let statuses = channel::Sender::new(None);
@@ -177,6 +177,17 @@ impl Cluster {
 }
 
 impl Shared {
+    fn new(slices: Arc<SliceStore>) -> Self {
+        Self {
+            snapshot: Snapshot::default(),
+            slices,
+            health: Health::new(),
+            recovery: Recovery::new(),
+            live_slices: Mutex::default(),
+            unwritten: Mutex::default(),
+        }
+    }
+
     /// Notes whose statuses could not be written, and why.
     fn unwritten(&self, failed: &BTreeMap<String, String>) {
         let problem = failed.iter().next().map(|(object, error)| match failed.len() - 1 {

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use kube::{Client, Resource};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use self::object::Object;
-use super::Shared;
+use super::recovery::Hearing;
+use super::{Shared, said};
 use crate::gateway_api::resources::Key;
 use crate::gateway_api::status::Statuses;
 use crate::limits;
@@ -66,18 +67,20 @@ impl Leases {
     ) {
         let mut turns = tokio::time::interval(limits::LEASE_RENEW);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hearing = self.shared.recovery.hearing();
         loop {
             tokio::select! {
-                _ = turns.tick() => {
+                // Whoever could not reach the API server goes on as soon as somebody else can.
+                () = next(&mut turns, &mut hearing) => {
                     self.give_up(Lease::is_over).await;
                     let served = self.leases.iter().filter(|(_, lease)| lease.left.is_none());
-                    self.take(served.map(|(key, _)| key.clone()).collect()).await;
+                    self.take(served.map(|(key, _)| key.clone()).collect(), &mut hearing).await;
                 }
                 // The sender lives as long as this task does.
                 Ok(()) = statuses.changed() => {
                     let served = statuses.borrow_and_update().clone();
                     let new = self.serve(served.iter().flat_map(|statuses| statuses.gateways.keys()));
-                    self.take(new).await;
+                    self.take(new, &mut hearing).await;
                 }
                 () = ended(&mut end) => break,
             }
@@ -110,7 +113,8 @@ impl Leases {
     }
 
     /// Takes or renews some. One that does not answer in time is not held.
-    async fn take(&mut self, keys: Vec<Key>) {
+    async fn take(&mut self, keys: Vec<Key>, hearing: &mut Hearing) {
+        hearing.begins();
         let mut silent: BTreeSet<Key> = keys.iter().cloned().collect();
         let objects = keys.into_iter().map(|key| {
             let owner =
@@ -130,7 +134,10 @@ impl Leases {
             let Some((key, answer)) = answer else { break };
             silent.remove(&key);
             if let Some(lease) = self.leases.get_mut(&key) {
-                lease.answered(&key, answer.map_err(|error| error.to_string()));
+                if lease.error.is_some() && answer.is_ok() {
+                    hearing.tell();
+                }
+                lease.answered(&key, answer.map_err(|error| said::by_error(&error)));
             }
         }
         drop(answers);
@@ -157,7 +164,10 @@ impl Leases {
             async move {
                 match object.release().await {
                     Ok(()) => tracing::info!(gateway = %key, "statuses are left to others"),
-                    Err(error) => tracing::debug!("the Lease of Gateway {key} is left to run out: {error}"),
+                    Err(error) => {
+                        let error = said::by_error(&error);
+                        tracing::debug!("the Lease of Gateway {key} is left to run out: {error}");
+                    }
                 }
             }
         });
@@ -182,6 +192,14 @@ impl Leases {
             *held = now;
             news
         });
+    }
+}
+
+/// Resolves when it is time to look at the Leases.
+async fn next(turns: &mut Interval, hearing: &mut Hearing) {
+    tokio::select! {
+        _ = turns.tick() => {}
+        () = hearing.word() => {}
     }
 }
 

@@ -10,7 +10,6 @@ mod sinks;
 
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
 
 use futures_util::StreamExt;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
@@ -18,12 +17,15 @@ use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use self::ended::{Ended, ended};
 use self::refusal::Refusal;
-use self::sinks::{Objects, Sink, Slices, certificates_only, roots_only};
+use self::sinks::{Objects, Sink, Slices, certificates_only, readable, roots_only};
 use super::Shared;
 use super::health::Failure;
+use super::recovery::Hearing;
+use crate::gateway_api::authorities::SECRET_TYPE;
 use crate::gateway_api::resources::Key;
 use crate::limits;
 
@@ -68,7 +70,7 @@ pub(super) fn start(client: &Client, namespaces: &[String], shared: &Arc<Shared>
     watch!("BackendTLSPolicies", objects!(tls_policies), plain());
     watch!("MirrorPolicies", objects!(mirror_policies), plain());
     watch!("Services", objects!(services), plain());
-    let tls_secrets = || plain().fields("type=kubernetes.io/tls");
+    let tls_secrets = || plain().fields(&format!("type={SECRET_TYPE}"));
     watch!("Secrets", Objects { trim: certificates_only, ..objects!(secrets) }, tls_secrets());
     watch!("ConfigMaps", Objects { trim: roots_only, ..objects!(config_maps) }, plain());
     // Cluster-wide kinds.
@@ -126,10 +128,12 @@ where
     let mut failures: u32 = 0;
     let mut told = String::new();
     let mut refusal = Refusal::default();
-    let mut trust = Trust::List;
+    let mut hearing = shared.recovery.hearing();
+    let (mut trust, mut reach) = (Trust::List, Reach::First);
     loop {
         let mut listed = None;
-        let ended = once(&watch, &mut sink, &shared, &mut listed, (failures > 0, trust)).await;
+        hearing.begins();
+        let ended = once(&watch, &mut sink, &shared, &mut listed, (reach, trust), &mut hearing).await;
         if listed.is_some() || !matches!(ended, Ended::Forbidden(_)) {
             refusal.over();
         }
@@ -145,6 +149,10 @@ where
                 continue;
             }
             Ended::Selector => None,
+            Ended::Overtaken => {
+                tracing::debug!("{}: there was no answer while others got theirs", watch.name);
+                continue;
+            }
             Ended::Forbidden(text) => {
                 // It answers again: it is asked again soon, however long it was away.
                 if listed.is_none() && !refusal.lasts() {
@@ -170,10 +178,28 @@ where
             Some(false) => trust = Trust::Watch,
             None => {}
         }
+        reach = if listed.is_some() { Reach::Listed } else { Reach::Lost };
         let pause = first.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(greatest);
         failures = failures.saturating_add(1).min(16);
-        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        if hearing.pause(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await {
+            // It may not answer everybody yet, and will soon.
+            failures = failures.min(RECOVERING);
+        }
     }
+}
+
+/// Failures after which the next pause is a short one still.
+const RECOVERING: u32 = 2;
+
+/// How the last try ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// There was none.
+    First,
+    /// There was a list.
+    Listed,
+    /// There was none: the API server is away, or lets nobody in.
+    Lost,
 }
 
 /// What shows that a kind is up to date.
@@ -191,7 +217,8 @@ async fn once<K, S>(
     sink: &mut S,
     shared: &Shared,
     listed: &mut Option<Instant>,
-    (again, trust): (bool, Trust),
+    (reach, trust): (Reach, Trust),
+    hearing: &mut Hearing,
 ) -> Ended
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
@@ -200,26 +227,35 @@ where
     let mut events = watcher(watch.api.clone(), watch.config.clone()).boxed();
     let mut list = Vec::new();
     let mut resumes = false;
+    let begun = Instant::now();
+    let mut answered = false;
     // Until when something has to go wrong with a watch that does not hold.
     let mut doubted_until = None;
     let live = |sink: &mut S| {
         sink.state(Ok(()));
         shared.health.live(&watch.name);
-        if again {
+        if reach != Reach::First {
             tracing::info!("{}: listed again", watch.name);
         }
     };
     loop {
         let next = match doubted_until {
-            Some(until) => tokio::time::timeout_at(until, events.next()).await,
-            None => Ok(events.next().await),
+            Some(until) => timeout_at(until, events.next()).await,
+            None => tokio::select! {
+                next = events.next() => Ok(next),
+                () = hearing.overtakes(begun), if !answered => return Ended::Overtaken,
+            },
         };
         if matches!(next, Err(_) | Ok(Some(Ok(_)))) && doubted_until.take().is_some() {
             live(sink);
         }
         let Ok(next) = next else { continue };
         let event = match next {
-            Some(Ok(event)) => event,
+            Some(Ok(event)) => {
+                // Where a list begins nothing was asked for yet.
+                answered |= !matches!(event, Event::Init);
+                event
+            }
             // A lost connection alone loses nothing: the watch goes on from where it was. Once, for if
             // that fails too it is not known any more what was missed.
             Some(Err(watcher::Error::WatchFailed(error))) if !resumes => {
@@ -236,10 +272,13 @@ where
             Event::InitDone => {
                 sink.replace(watch.namespace.as_deref(), std::mem::take(&mut list));
                 shared.health.saw_list(&watch.name);
+                if reach == Reach::Lost {
+                    hearing.tell();
+                }
                 *listed = Some(Instant::now());
                 match trust {
                     Trust::List => live(sink),
-                    Trust::Watch => doubted_until = Some(tokio::time::Instant::now() + limits::WATCH_HOLDS),
+                    Trust::Watch => doubted_until = Some(Instant::now() + limits::WATCH_HOLDS),
                 }
             }
             Event::Apply(object) => {
@@ -258,19 +297,5 @@ where
     }
 }
 
-/// The object, unless it is malformed, which costs only itself.
-fn readable<K, S>(watch: &str, sink: &S, object: DeserializeGuard<K>) -> Option<K>
-where
-    K: Resource<DynamicType = ()>,
-    S: Sink<K>,
-{
-    let mut object =
-        object.0.inspect_err(|error| tracing::warn!("{watch}: an object cannot be read: {error}")).ok()?;
-    let metadata = object.meta_mut();
-    metadata.managed_fields = None;
-    if let Some(annotations) = &mut metadata.annotations {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-    }
-    sink.trim(&mut object);
-    Some(object)
-}
+#[cfg(test)]
+mod tests;

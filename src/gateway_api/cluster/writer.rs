@@ -14,8 +14,8 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 
 use self::changes::{Change, Scope, changes};
-use super::Shared;
 use super::lease::Held;
+use super::{Shared, said};
 use crate::gateway_api::resources::Key;
 use crate::gateway_api::status::Statuses;
 use crate::limits;
@@ -120,10 +120,16 @@ async fn write(client: Client, change: Change) -> Option<(String, String)> {
         true => Api::all_with(client, &resource),
         false => Api::namespaced_with(client, &key.namespace, &resource),
     };
-    match api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Ok(_) => None,
+    let parameters = PatchParams::default();
+    let patch = Patch::Merge(patch);
+    let answer =
+        tokio::time::timeout(limits::STATUS_ANSWER, api.patch_status(&key.name, &parameters, &patch));
+    let error = match answer.await {
+        Ok(Ok(_)) => return None,
         // It changed meanwhile, or is gone: what comes of that is on its way.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => None,
-        Err(error) => Some((format!("{} {key}", resource.kind), error.to_string())),
-    }
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => return None,
+        Ok(Err(error)) => said::by_error(&error),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    Some((format!("{} {key}", resource.kind), error))
 }

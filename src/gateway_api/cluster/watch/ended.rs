@@ -3,6 +3,7 @@
 use kube::runtime::watcher;
 
 use crate::gateway_api::cluster::health::Failure;
+use crate::gateway_api::cluster::said;
 
 /// Why a watch has to begin anew.
 pub(super) enum Ended {
@@ -12,22 +13,28 @@ pub(super) enum Ended {
     Selector,
     /// Whoever asks may not, which an API server that has only just begun says to everybody.
     Forbidden(String),
+    /// There was no answer, although others get theirs.
+    Overtaken,
     /// Anything else.
     Failed(Failure),
 }
 
 /// What `error` of a watch, which may have a field selector, means.
 pub(super) fn ended(error: &watcher::Error, has_selector: bool) -> Ended {
-    let status = match error {
-        watcher::Error::WatchError(status) => Some(status),
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status),
+    let below = match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => Some(error),
         _ => None,
     };
-    let text = match status {
-        Some(status) => format!("{} {}", status.code, status.message.trim_end()),
-        None => chain(error),
+    let status = match (error, below) {
+        (watcher::Error::WatchError(status), _) | (_, Some(kube::Error::Api(status))) => Some(&**status),
+        _ => None,
+    };
+    let text = match (status, below) {
+        (Some(status), _) => said::by_status(status),
+        (None, Some(error)) => said::by_error(error),
+        (None, None) => said::by_chain(error),
     };
     match status.map_or(0, |status| status.code) {
         400 if has_selector => Ended::Selector,
@@ -36,20 +43,6 @@ pub(super) fn ended(error: &watcher::Error, has_selector: bool) -> Ended {
         410 => Ended::Expired,
         _ => Ended::Failed(Failure::Failed(text)),
     }
-}
-
-/// What an error says, and what the errors below it add.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        below = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
