@@ -453,8 +453,9 @@ pub const LEASE_RENEW: Duration = Duration::from_secs(5);
 /// is less than it lasts.
 pub const LEASE_ANSWER: Duration = Duration::from_secs(4);
 /// How long a Lease is kept after its Gateway is not served any more, so that what was said about it can be
-/// taken back. It is not renewed then: with a turn's time it is less than it lasts.
-pub const LEASE_LEFT: Duration = Duration::from_secs(1);
+/// taken back: at least, and at most while that is not done. It is not renewed then: with a turn's time it is
+/// less than it lasts.
+pub const LEASE_LEFT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// Leases that one process holds or tries to: each costs the API server two requests a turn.
 pub const LEASES: usize = 1024;
 /// How long news about statuses are collected before they are compared and written.

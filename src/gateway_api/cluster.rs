@@ -26,6 +26,7 @@ use std::time::Duration;
 use kube::Config;
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::health::{Failure, Health};
 use self::lease::{Held, Leases};
@@ -81,6 +82,8 @@ struct Shared {
     live_slices: Mutex<HashMap<String, bool>>,
     /// Statuses that could not be written at the last turn, and why, if there are any.
     unwritten: Mutex<Option<String>>,
+    /// When the last turn began that found no status to write.
+    all_said: Mutex<Option<Instant>>,
 }
 
 impl Cluster {
@@ -185,7 +188,12 @@ impl Shared {
             recovery: Recovery::new(),
             live_slices: Mutex::default(),
             unwritten: Mutex::default(),
+            all_said: Mutex::default(),
         }
+    }
+
+    fn all_said(&self) -> Option<Instant> {
+        *self.all_said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes whose statuses could not be written, and why.

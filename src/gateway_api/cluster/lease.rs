@@ -72,7 +72,8 @@ impl Leases {
             tokio::select! {
                 // Whoever could not reach the API server goes on as soon as somebody else can.
                 () = next(&mut turns, &mut hearing) => {
-                    self.give_up(Lease::is_over).await;
+                    let all_said = self.shared.all_said();
+                    self.give_up(|lease| lease.is_over(all_said)).await;
                     let served = self.leases.iter().filter(|(_, lease)| lease.left.is_none());
                     self.take(served.map(|(key, _)| key.clone()).collect(), &mut hearing).await;
                 }
@@ -209,9 +210,14 @@ async fn ended(end: &mut watch::Receiver<bool>) {
 }
 
 impl Lease {
-    /// Whether its Gateway has not been served for long enough.
-    fn is_over(&self) -> bool {
-        self.left.is_some_and(|left| left.elapsed() >= limits::LEASE_LEFT)
+    /// Whether its Gateway has not been served for long enough, when nothing was left to write at the end of a
+    /// turn that began at `all_said`.
+    fn is_over(&self, all_said: Option<Instant>) -> bool {
+        let (least, most) = limits::LEASE_LEFT;
+        self.left.is_some_and(|left| {
+            let done = all_said.is_some_and(|said| said > left);
+            left.elapsed() >= if done { least } else { most }
+        })
     }
 
     /// Notes whether it is held now; a change is told, and an error once.
@@ -229,5 +235,27 @@ impl Lease {
             tracing::info!(writes = held, %gateway, "writing of statuses");
         }
         (self.held, self.error) = (held, error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_left_is_kept_until_what_was_said_is_taken_back() {
+        let before = Instant::now();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let lease = Lease { left: Some(Instant::now()), ..Lease::default() };
+        let (least, most) = limits::LEASE_LEFT;
+        tokio::time::advance(least).await;
+        let now = Some(Instant::now());
+        assert!(lease.is_over(now));
+        assert!(!lease.is_over(None) && !lease.is_over(Some(before)), "there may be something to take back");
+        assert!(!Lease::default().is_over(now), "its Gateway is served");
+        tokio::time::advance(most - least).await;
+        assert!(lease.is_over(None), "not for ever");
     }
 }

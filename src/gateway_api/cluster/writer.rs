@@ -6,12 +6,13 @@ mod features;
 mod render;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use futures_util::StreamExt;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use self::changes::{Change, Scope, changes};
 use super::lease::Held;
@@ -53,10 +54,13 @@ impl Writer {
         self.shared.health.listed().await;
         let shared = self.shared.clone();
         loop {
+            let begun = Instant::now();
             let wanted = statuses.borrow_and_update().clone();
             let gateways = held.borrow_and_update().gateways.clone();
-            if let Some(wanted) = wanted {
-                self.write(wanted, gateways, &held).await;
+            if let Some(wanted) = wanted
+                && self.write(wanted, gateways, &held).await == Some(0)
+            {
+                *shared.all_said.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
             }
             let ended = tokio::select! {
                 changed = statuses.changed() => changed.is_err(),
@@ -72,12 +76,13 @@ impl Writer {
         }
     }
 
+    /// Writes what differs; how much that was, if it is known.
     async fn write(
         &mut self,
         wanted: Arc<Statuses>,
         gateways: Arc<BTreeSet<Key>>,
         held: &watch::Receiver<Held>,
-    ) {
+    ) -> Option<usize> {
         let resources = self.shared.snapshot.resources().clone();
         let health = &self.shared.health;
         let scope = Scope {
@@ -91,7 +96,8 @@ impl Writer {
         };
         // Off the control runtime, where endpoint updates must not wait for thousands of comparisons.
         let compared = tokio::task::spawn_blocking(move || changes(&resources, &wanted, &scope));
-        let Ok(changes) = compared.await else { return };
+        let changes = compared.await.ok()?;
+        let count = changes.len();
         let writes = changes
             .into_iter()
             // Who has lost a Lease meanwhile leaves the rest to who has it now.
@@ -110,6 +116,7 @@ impl Writer {
         self.introduced |= failed.is_empty();
         self.shared.unwritten(&failed);
         self.told = failed;
+        Some(count)
     }
 }
 
