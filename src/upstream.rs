@@ -26,35 +26,36 @@ mod raw;
 pub mod registry;
 mod replay;
 pub mod retry;
+mod seeking;
+mod speech;
 pub mod stream;
 pub mod tls;
 
 use std::num::NonZeroU64;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http::{HeaderValue, Response};
+use http::Response;
 
-use self::attempt::{Answer, Failed, attempt};
+use self::attempt::{Failed, attempt};
 use self::backend::Backend;
 use self::body::{BodyError, ResponseBody};
 use self::connect::ConnectError;
 use self::endpoint::Endpoint;
 use self::http1::head::Length;
-use self::members::Circumstances;
 use self::message::{Head, Message};
-use self::pace::Pace;
 use self::patience::{Progress, patiently};
 use self::pool::Lease;
 pub use self::raw::open_stream;
-use self::retry::{Failure, Retries};
+use self::retry::Retries;
+use self::seeking::Seeking;
+pub(crate) use self::speech::Connects;
+pub use self::speech::Speech;
 use self::stream::Stream;
-use self::tls::{Connector, TlsError};
+use self::tls::TlsError;
 use crate::limits;
-use crate::plan::{HashKey, Protocol, Transport};
-use crate::shard::{Lane, WorkerId};
-use crate::telemetry::metrics::{BackendMetrics, Connect};
+use crate::shard::Lane;
 use crate::worker::Worker;
 
 /// What tells one kind of exchange from another.
@@ -72,54 +73,6 @@ pub struct Policy {
     pub fields: bool,
     /// What decides where the request goes, for backends that choose by it.
     pub key: Option<NonZeroU64>,
-}
-
-/// How a backend's endpoints are spoken to.
-pub struct Speech {
-    /// The backend's name.
-    pub(crate) name: Arc<str>,
-    pub(crate) protocol: Protocol,
-    /// The Host that they are sent instead of the client's.
-    pub(crate) host: Option<HeaderValue>,
-    /// What lies between the protocol and the socket.
-    pub(crate) transport: Transport,
-    /// What begins TLS, if they speak it.
-    pub(crate) connector: Option<Arc<Connector>>,
-    /// Where attempts to connect are counted; probes are not.
-    pub(crate) counts: Option<Connects>,
-}
-
-/// What is kept of attempts to connect.
-#[derive(Clone)]
-pub(crate) struct Connects {
-    pub(crate) metrics: Arc<BackendMetrics>,
-    pub(crate) pace: Arc<Pace>,
-}
-
-impl Connects {
-    fn connected<T>(&self, worker: WorkerId, lane: Lane, ended: &Result<T, ExchangeError>) {
-        let how = match ended {
-            Ok(_) => Connect::Established,
-            Err(ExchangeError::Connect(ConnectError::Removed)) => Connect::Removed,
-            Err(_) => Connect::Failed,
-        };
-        self.metrics.connected(worker, lane, how);
-        self.pace.connected(worker, lane, Instant::now());
-    }
-}
-
-impl Speech {
-    /// Whether an endpoint has words for a request that it did not look at: HTTP/2 has.
-    pub(crate) fn may_refuse(&self) -> bool {
-        self.protocol != Protocol::Http1
-    }
-
-    /// The same without being counted.
-    pub(crate) fn uncounted(&self) -> Self {
-        let Self { name, protocol, host, transport, connector, .. } = self;
-        let (host, transport, connector) = (host.clone(), transport.clone(), connector.clone());
-        Self { name: name.clone(), protocol: *protocol, host, transport, connector, counts: None }
-    }
 }
 
 /// What it takes to send a request again of which something was sent.
@@ -286,122 +239,6 @@ pub async fn exchange(
 pub fn lease(worker: &Arc<Worker>, backend: &Backend, lane: Lane) -> Result<Lease, ExchangeError> {
     let policy = Policy { lane, ..primary_policy(None) };
     Seeking::new(worker, backend, &policy).lease(&[]).map(|(lease, _)| lease)
-}
-
-/// What an endpoint is sought for.
-struct Seeking<'request> {
-    worker: &'request Arc<Worker>,
-    backend: &'request Backend,
-    policy: &'request Policy,
-}
-
-/// An exchange that is counted on its endpoint, and when it began, if anybody wants to know.
-type Leased = (Lease, Option<Box<Instant>>);
-
-impl<'request> Seeking<'request> {
-    /// Made anew whenever it is wanted: as a variable it would lie in every request's future.
-    fn new(worker: &'request Arc<Worker>, backend: &'request Backend, policy: &'request Policy) -> Self {
-        Self { worker, backend, policy }
-    }
-
-    /// Picks an endpoint and counts the exchange on it. This is where it is checked that nobody is
-    /// sent to an endpoint that was retired before the pick, apart from the balancer that picked it.
-    fn lease(&self, tried: &[Arc<Endpoint>]) -> Result<Leased, ExchangeError> {
-        let metrics = self.backend.metrics();
-        loop {
-            let set = self.backend.endpoints();
-            let endpoint = set.pick(self.policy.lane, tried, self).ok_or(ExchangeError::NoEndpoints)?;
-            // Counted before the check, so that what is left at a removed endpoint only becomes less.
-            let mut lease = Lease::new(self.worker.clone(), endpoint.clone(), self.policy.lane);
-            match endpoint.retired() {
-                // The set was swapped between the load and now: pick from the new one.
-                Some(generation) if generation > set.generation() => continue,
-                Some(_) => metrics.sent_to_removed(self.worker.id(), self.policy.lane),
-                None => {}
-            }
-            if let Some(delay) = set.first_used() {
-                metrics.first_used(delay);
-            }
-            let ejection = set.policy().ejection.as_ref();
-            let timed = ejection.is_some_and(|ejection| ejection.slower_than.is_some());
-            if set.policy().drain.is_some() {
-                lease.expires();
-            }
-            // Boxed, since a future has room for it whether or not anybody wants to know.
-            return Ok((lease, timed.then(|| Box::new(Instant::now()))));
-        }
-    }
-
-    #[cold]
-    fn is_somebody_left(&self, tried: &[Arc<Endpoint>]) -> bool {
-        self.backend.endpoints().pick(self.policy.lane, tried, self).is_some()
-    }
-
-    /// Whether there is somebody else and the budget lasts, for a request of which something was sent.
-    #[cold]
-    fn may_send_again(&self, tried: &mut Vec<Arc<Endpoint>>, retries: &Retries<'_>) -> bool {
-        let metrics = self.backend.metrics();
-        if !self.is_somebody_left(tried) {
-            if !retries.may_repeat_endpoints() {
-                return false;
-            }
-            tried.clear();
-        }
-        let allowed = self.backend.budget(self.worker.id(), self.policy.lane).spend(Instant::now());
-        match allowed {
-            true => metrics.retried(self.worker.id(), self.policy.lane),
-            false => metrics.retry_denied(self.worker.id(), self.policy.lane),
-        }
-        allowed
-    }
-
-    /// Takes note of how an attempt ended, for the metrics and for the endpoint. Says what it was if
-    /// it failed, or may count as failed.
-    fn met(
-        &self,
-        endpoint: &Endpoint,
-        ended: &Result<Answer, Failed>,
-        begun: Option<Box<Instant>>,
-    ) -> Option<Failure> {
-        let status = ended.as_ref().ok().map(|(response, _)| response.status());
-        let metrics = self.backend.metrics();
-        if let Some(status) = status.filter(|status| status.as_u16() < 400 && begun.is_none()) {
-            metrics.answered(self.worker.id(), self.policy.lane, Some(status));
-            endpoint.condition().succeeded(self.policy.lane);
-            return Some(Failure::Status(status));
-        }
-        let failure = match ended {
-            Ok(_) => status.map(Failure::Status),
-            Err(failed) if failed.is_removed() => return None,
-            Err(failed) => Failure::of(&failed.error),
-        };
-        metrics.answered(self.worker.id(), self.policy.lane, status);
-        let stale = matches!(ended, Err(failed) if failed.reused);
-        if let Some(failure) = failure.filter(|_| !stale) {
-            self.backend.met(endpoint, self.policy.lane, failure, begun.map(|begun| begun.elapsed()));
-        }
-        failure
-    }
-}
-
-impl Circumstances for Seeking<'_> {
-    #[inline]
-    fn random(&self) -> u64 {
-        self.worker.random()
-    }
-
-    fn turn(&self) -> u64 {
-        self.backend.turn(self.worker.id(), self.policy.lane)
-    }
-
-    fn key(&self, _: &HashKey) -> Option<u64> {
-        self.policy.key.map(NonZeroU64::get)
-    }
-
-    #[inline]
-    fn load(&self, endpoint: &Endpoint) -> usize {
-        endpoint.pool(self.worker.id(), self.policy.lane).in_flight()
-    }
 }
 
 /// The policy of requests that a client waits for.

@@ -7,9 +7,11 @@
 
 pub mod body;
 pub mod head;
+mod reading;
+mod rest;
 pub mod upload;
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,10 +20,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
 use http::{HeaderValue, Method, StatusCode};
 use http_body::{Frame, SizeHint};
-use tokio::io::AsyncReadExt;
 
 use self::body::{Decoder, Piece};
 use self::head::{Length, NotHttp, ResponseHead, read_response};
+use self::rest::Rest;
 use self::upload::{Upload, UploadError};
 use super::body::{BodyError, RequestBody, ResponseError};
 use super::message::Head;
@@ -266,46 +268,6 @@ impl Exchange {
         self.keep_alive = false;
     }
 
-    /// Into room that is shared with others ([`Worker::room`]), unless there is more to come than that.
-    ///
-    /// [`Worker::room`]: crate::worker::Worker::room
-    fn poll_read(&mut self, context: &mut Context<'_>, size: usize) -> Poll<std::io::Result<usize>> {
-        let Some((lease, stream)) = &mut self.connection else { return Poll::Ready(Ok(0)) };
-        // Never waits: whoever finds it in use makes room of its own.
-        if self.read.capacity() == 0
-            && !self.filled
-            && let Ok(mut room) = lease.worker().room().try_lock()
-        {
-            let read = poll_into(stream, &mut room, context, size.min(limits::READ_FIRST));
-            if !room.is_empty() {
-                self.filled = room.len() == room.capacity();
-                self.read = room.split();
-            }
-            return read;
-        }
-        let read = poll_into(stream, &mut self.read, context, size);
-        if read.is_ready() {
-            self.filled = self.read.len() == self.read.capacity();
-        }
-        read
-    }
-
-    /// Reads on, unless the endpoint was removed and has had its time.
-    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
-        let read = self.poll_read(context, self.decoder.appetite());
-        if read.is_pending() && self.poll_expired(context).is_ready() {
-            return Poll::Ready(Err(std::io::Error::other("the endpoint was removed")));
-        }
-        read
-    }
-
-    fn poll_expired(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match &self.connection {
-            Some((lease, _)) => lease.poll_expired(&mut self.expiry, context),
-            None => Poll::Pending,
-        }
-    }
-
     fn fail<T>(&mut self, reason: String) -> Poll<Option<Result<T, ResponseError>>> {
         self.connection = None;
         Poll::Ready(Some(Err(ResponseError::Upstream(reason))))
@@ -340,46 +302,5 @@ impl Exchange {
                 lease.give_back(rest.stream);
             }
         });
-    }
-}
-
-fn poll_into(
-    stream: &mut Stream,
-    room: &mut BytesMut,
-    context: &mut Context<'_>,
-    size: usize,
-) -> Poll<std::io::Result<usize>> {
-    if room.capacity() - room.len() < size.min(limits::READ_FIRST / 2) {
-        room.reserve(size);
-    }
-    pin!(stream.read_buf(room)).poll(context)
-}
-
-/// A request that goes on after its response.
-struct Rest {
-    upload: Upload,
-    stream: Stream,
-}
-
-impl Rest {
-    /// Sends the rest for as long as the endpoint reads; true when all was sent.
-    async fn send(&mut self) -> bool {
-        loop {
-            let step = poll_fn(|context| match self.upload.poll(&mut self.stream, context) {
-                Poll::Pending if self.upload.is_blocked() => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(result) => Poll::Ready(Some(result.is_ok())),
-            });
-            if let Some(complete) = step.await {
-                return complete;
-            }
-            let writable = poll_fn(|context| match self.upload.poll(&mut self.stream, context) {
-                Poll::Pending if self.upload.is_blocked() => Poll::Pending,
-                _ => Poll::Ready(()),
-            });
-            if tokio::time::timeout(limits::DRAIN_REQUEST_TIME, pin!(writable)).await.is_err() {
-                return false;
-            }
-        }
     }
 }

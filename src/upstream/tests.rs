@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::stream::iter;
@@ -18,7 +19,7 @@ use super::body::{BodyError, Chunk, RequestBody};
 use super::registry::{BackendRef, Registry};
 use super::*;
 use crate::discovery::source::{EndpointSpec, SourceSpec};
-use crate::plan::{BackendPolicy, BackendSpec, EjectionPlan, FailureSet, RetryPlan};
+use crate::plan::{BackendPolicy, BackendSpec, EjectionPlan, FailureSet, Protocol, RetryPlan};
 use crate::shard::WorkerId;
 use crate::telemetry::metrics::Metrics;
 
