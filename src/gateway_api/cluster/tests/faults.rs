@@ -274,7 +274,8 @@ async fn statuses_that_may_not_be_written_are_told() {
     let server = world().await;
     server.forbid("httproutes/status");
     let gateway = start(&server).await;
-    let told = || gateway.warnings().iter().any(|line| line.contains("the status of HTTPRoute one/r"));
+    let words = "the status of HTTPRoute one/r cannot be written: 403 no";
+    let told = || gateway.warnings().iter().any(|line| line == words);
     eventually("it is told", told).await;
     assert_eq!(gateway.gateway().table().routes().len(), 1, "the rest runs");
     server.allow("httproutes/status");
