@@ -440,6 +440,9 @@ pub const WATCH_HOLDS: Duration = Duration::from_secs(2);
 /// How long a kind has to be refused before it is gone on without: an API server that begins refuses what
 /// it will grant once it has read its roles.
 pub const REFUSAL_HOLDS: Duration = Duration::from_secs(3);
+/// Objects of one kind that `/ready` names because they cannot be read, and characters of why, for that may
+/// quote the object: a broken client breaks many in the same way.
+pub const UNREADABLE_TOLD: (usize, usize) = (16, 1024);
 /// How long start-up waits for the first lists of a cluster's resources.
 pub const FIRST_LISTS: Duration = Duration::from_secs(10);
 /// How long readiness and statuses wait for kinds that cannot be listed while others can.

@@ -136,7 +136,7 @@ impl Cluster {
         }
     }
 
-    /// What is not up to date, a line for each kind.
+    /// What is not up to date, a line for each kind, and which objects cannot be read.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.shared.health.problems();
         let resources = self.shared.snapshot.resources();

@@ -16,6 +16,8 @@ struct Watch {
     listed: bool,
     /// Why it is not up to date at present, if so.
     error: Option<Failure>,
+    /// Objects that cannot be read, a line each.
+    unreadable: Vec<String>,
 }
 
 /// Why a watch is not up to date.
@@ -54,12 +56,17 @@ impl Health {
 
     /// The watch is up to date.
     pub(super) fn live(&self, name: &str) {
-        self.set(name, |_| Watch { listed: true, error: None });
+        self.set(name, |watch| Watch { listed: true, error: None, ..watch });
     }
 
     /// The watch is not up to date; what it saw before stays.
     pub(super) fn failed(&self, name: &str, failure: Failure) {
         self.set(name, |watch| Watch { error: Some(failure), ..watch });
+    }
+
+    /// What cannot be read of what the watch sees, a line each.
+    pub(super) fn unreadable(&self, name: &str, lines: Vec<String>) {
+        self.set(name, |watch| Watch { unreadable: lines, ..watch });
     }
 
     /// Resolves when every kind was listed, or will not be: only then is what is missing not there.
@@ -79,7 +86,7 @@ impl Health {
         }
     }
 
-    /// A line for each watch that is not up to date.
+    /// A line for each watch that is not up to date, and those for what cannot be read.
     pub(super) fn problems(&self) -> Vec<String> {
         let watches = self.0.borrow();
         let wrong = watches.iter().filter_map(|(name, watch)| match &watch.error {
@@ -87,7 +94,7 @@ impl Health {
             None if !watch.listed => Some(format!("{name}: not listed yet")),
             None => None,
         });
-        wrong.collect()
+        wrong.chain(watches.values().flat_map(|watch| watch.unreadable.iter().cloned())).collect()
     }
 
     /// Whether all there is of a kind is known at present, so that what was not seen is not there.

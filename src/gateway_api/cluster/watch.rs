@@ -7,6 +7,8 @@
 mod ended;
 mod refusal;
 mod sinks;
+mod tries;
+mod unreadable;
 
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError};
@@ -22,6 +24,8 @@ use tokio::time::{Instant, timeout_at};
 use self::ended::{Ended, ended};
 use self::refusal::Refusal;
 use self::sinks::{Objects, Sink, Slices, certificates_only, readable, roots_only};
+use self::tries::{Reach, Trust};
+use self::unreadable::Unreadable;
 use super::Shared;
 use super::health::Failure;
 use super::recovery::Hearing;
@@ -128,12 +132,14 @@ where
     let mut failures: u32 = 0;
     let mut told = String::new();
     let mut refusal = Refusal::default();
+    let mut unreadable = Unreadable::new(&watch.name, &shared);
     let mut hearing = shared.recovery.hearing();
     let (mut trust, mut reach) = (Trust::List, Reach::First);
     loop {
         let mut listed = None;
         hearing.begins();
-        let ended = once(&watch, &mut sink, &shared, &mut listed, (reach, trust), &mut hearing).await;
+        let targets = (&mut sink, &mut unreadable);
+        let ended = once(&watch, targets, &shared, &mut listed, (reach, trust), &mut hearing).await;
         if listed.is_some() || !matches!(ended, Ended::Forbidden(_)) {
             refusal.over();
         }
@@ -191,30 +197,10 @@ where
 /// Failures after which the next pause is a short one still.
 const RECOVERING: u32 = 2;
 
-/// How the last try ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// There was none.
-    First,
-    /// There was a list.
-    Listed,
-    /// There was none: the API server is away, or lets nobody in.
-    Lost,
-}
-
-/// What shows that a kind is up to date.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Trust {
-    /// A complete list: the watch behind it held the last time.
-    List,
-    /// Only a watch that holds. Whoever may list and not watch would be told as fine again and again.
-    Watch,
-}
-
 /// Lists and follows until it has to begin anew; `listed` tells since when a list was complete.
 async fn once<K, S>(
     watch: &Watch<K>,
-    sink: &mut S,
+    (sink, unreadable): (&mut S, &mut Unreadable),
     shared: &Shared,
     listed: &mut Option<Instant>,
     (reach, trust): (Reach, Trust),
@@ -267,9 +253,15 @@ where
             None => return Ended::Failed(Failure::Failed("the watch ended".to_owned())),
         };
         match event {
-            Event::Init => list.clear(),
-            Event::InitApply(object) => list.extend(readable(&watch.name, sink, object)),
+            Event::Init => {
+                list.clear();
+                unreadable.list();
+            }
+            Event::InitApply(object) => {
+                list.extend(unreadable.in_list(key(&object), readable(sink, object)));
+            }
             Event::InitDone => {
+                unreadable.list_ends();
                 sink.replace(watch.namespace.as_deref(), std::mem::take(&mut list));
                 shared.health.saw_list(&watch.name);
                 if reach == Reach::Lost {
@@ -282,19 +274,25 @@ where
                 }
             }
             Event::Apply(object) => {
-                let key = Key::new(object.namespace().unwrap_or_default(), object.name_any());
-                match readable(&watch.name, sink, object) {
+                let key = key(&object);
+                match unreadable.in_event(&key, readable(sink, object)) {
                     Some(object) => sink.apply(object),
                     // It is not what it was: it must not go on meaning that.
                     None => sink.delete(&key),
                 }
             }
             Event::Delete(object) => {
-                sink.delete(&Key::new(object.namespace().unwrap_or_default(), object.name_any()));
+                let key = key(&object);
+                unreadable.gone(&key);
+                sink.delete(&key);
             }
         }
         resumes = false;
     }
+}
+
+fn key(object: &impl ResourceExt) -> Key {
+    Key::new(object.namespace().unwrap_or_default(), object.name_any())
 }
 
 #[cfg(test)]

@@ -264,6 +264,35 @@ async fn of_a_kind_that_may_not_be_read_any_more_the_last_good_objects_stay() {
     gateway.stop(Duration::ZERO).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_cannot_be_read_is_named_for_as_long_as_it_is_so() {
+    let broken = |name: &str| {
+        let mut route = route(name, "next");
+        route["spec"]["rules"] = json!(7);
+        route
+    };
+    let server = world().await;
+    server.put("httproutes", broken("listed"));
+    let gateway = start(&server).await;
+    let told = || -> Vec<String> {
+        let ends =
+            |line: String| line.split_once(" cannot be read and is left out: ").map(|(at, _)| at.to_owned());
+        gateway.warnings().into_iter().map(|line| ends(line.clone()).unwrap_or(line)).collect()
+    };
+    eventually("it is told", || told() == ["HTTPRoutes: one/listed"]).await;
+    server.put("httproutes", broken("r"));
+    eventually("so is what was good", || told() == ["HTTPRoutes: one/listed", "HTTPRoutes: one/r"]).await;
+    server.delete("httproutes", "one", "listed");
+    eventually("one is gone", || told() == ["HTTPRoutes: one/r"]).await;
+    // What is repaired while nobody sees it.
+    server.set_down(true);
+    server.put("httproutes", route("r", "next"));
+    server.forget_history();
+    server.set_down(false);
+    eventually("no warning any more", || gateway.warnings().is_empty()).await;
+    gateway.stop(Duration::ZERO).await;
+}
+
 fn is_accepted(server: &Server, name: &str) -> bool {
     let route = server.get("httproutes", "one", name).unwrap();
     route["status"]["parents"][0]["conditions"][0]["status"] == "True"

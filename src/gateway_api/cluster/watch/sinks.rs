@@ -26,21 +26,20 @@ pub(super) trait Sink<K>: Send + 'static {
     fn state(&mut self, _: Result<(), &Failure>) {}
 }
 
-/// The object, unless it is malformed, which costs only itself.
-pub(super) fn readable<K, S>(watch: &str, sink: &S, object: DeserializeGuard<K>) -> Option<K>
+/// The object without what is of no use here, or why it cannot be read.
+pub(super) fn readable<K, S>(sink: &S, object: DeserializeGuard<K>) -> Result<K, String>
 where
     K: Resource<DynamicType = ()>,
     S: Sink<K>,
 {
-    let mut object =
-        object.0.inspect_err(|error| tracing::warn!("{watch}: an object cannot be read: {error}")).ok()?;
+    let mut object = object.0.map_err(|invalid| invalid.error)?;
     let metadata = object.meta_mut();
     metadata.managed_fields = None;
     if let Some(annotations) = &mut metadata.annotations {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
     sink.trim(&mut object);
-    Some(object)
+    Ok(object)
 }
 
 /// Objects of one kind.
