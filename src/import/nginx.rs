@@ -119,9 +119,17 @@ impl<'a> Work<'a> {
                     continue;
                 }
             };
+            let has = |wanted: &str| listen.words.iter().any(|word| word == wanted);
+            // These change what is served; the others that are not read say how sockets are tuned.
+            for word in ["quic", "ipv6only=off"].into_iter().filter(|word| has(word)) {
+                self.note(listen.at, format!("{word} of a listen is not carried over"));
+            }
             let listener =
                 self.listeners.entry(address.clone()).or_insert_with(|| json!({ "address": address }));
-            if listen.words.iter().any(|word| word == "ssl") {
+            if has("proxy_protocol") {
+                listener["proxy_protocol"] = true.into();
+            }
+            if has("ssl") {
                 let file =
                     |name| inherited([server, server, self.http], name).last().map(|one| one.argument(0));
                 match (file("ssl_certificate"), file("ssl_certificate_key")) {

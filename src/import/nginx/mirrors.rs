@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Work;
-use super::scopes::{KNOWN_FIELDS, inherited};
+use super::scopes::{KNOWN_FIELDS, inherited, is_needless};
 use super::syntax::Directive;
 
 /// A share of the clients, and by what they are told apart.
@@ -140,8 +140,8 @@ impl<'a> Work<'a> {
         }
         for directive in &target.block {
             match directive.name() {
-                "proxy_set_header" | "proxy_pass" | "internal" | "if" | "access_log"
-                | "proxy_http_version" => {}
+                "proxy_set_header" | "proxy_pass" | "internal" | "if" | "access_log" => {}
+                "proxy_http_version" if is_needless(directive) => {}
                 // Read with `mirror_request_body`, which means the same.
                 "proxy_pass_request_body" => {}
                 other => self.note(directive.at, format!("{other} of a mirror is not carried over")),

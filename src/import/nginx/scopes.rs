@@ -3,24 +3,18 @@
 
 use super::Work;
 use super::syntax::Directive;
+use crate::limits;
 
-/// Directives that need no counterpart: what they ask for is how things are here, or nobody's concern; what
-/// uses a definition is told where it does.
+/// Directives that need no counterpart, for they change neither answers nor who gives them: what they ask for
+/// is how things are here, or it is how nginx itself runs, logs and buffers, or how it makes files into answers;
+/// what uses a definition is told where it does.
 const NEEDLESS: &[&str] = &[
     "access_log",
-    "charset",
     "daemon",
     "default_type",
     "error_log",
     "events",
     "geo",
-    "gzip",
-    "gzip_comp_level",
-    "gzip_disable",
-    "gzip_min_length",
-    "gzip_proxied",
-    "gzip_types",
-    "gzip_vary",
     "internal",
     "keepalive",
     "keepalive_requests",
@@ -36,13 +30,11 @@ const NEEDLESS: &[&str] = &[
     "master_process",
     "pid",
     "proxy_buffering",
-    "proxy_buffer_size",
     "proxy_buffers",
     "proxy_busy_buffers_size",
     "proxy_cache_path",
     "proxy_headers_hash_bucket_size",
     "proxy_headers_hash_max_size",
-    "proxy_http_version",
     "proxy_request_buffering",
     "proxy_ssl_server_name",
     "resolver",
@@ -50,7 +42,6 @@ const NEEDLESS: &[&str] = &[
     "sendfile",
     "server_names_hash_bucket_size",
     "server_names_hash_max_size",
-    "server_tokens",
     "tcp_nodelay",
     "tcp_nopush",
     "types",
@@ -97,11 +88,42 @@ impl Work<'_> {
             let name = directive.name();
             if scope.name() == "location" && name == "location" {
                 self.note(directive.at, "a location within a location is not carried over");
-            } else if !NEEDLESS.contains(&name) && !READ.contains(&name) {
-                self.note(directive.at, format!("{name} is not carried over"));
+            } else if !is_needless(directive) && !READ.contains(&name) {
+                let instead = match name {
+                    "gzip" => ": answers go through as they are, compressed or not",
+                    "proxy_buffer_size" => ": heads of answers are never larger than 64k here",
+                    "proxy_http_version" => ": write a protocol for the backend by hand",
+                    "server_tokens" => ": the Server that the backend names goes through",
+                    _ => "",
+                };
+                self.note(directive.at, format!("{name} is not carried over{instead}"));
             }
         }
     }
+}
+
+/// Whether nothing is missing without the directive; of some that goes by the value.
+pub(super) fn is_needless(directive: &Directive) -> bool {
+    let value = directive.argument(0);
+    match directive.name() {
+        "charset" | "gzip" => value == "off",
+        // What does not fit is answered 502, there as here.
+        "proxy_buffer_size" => bytes(value).is_some_and(|bytes| bytes <= limits::HEAD_BYTES),
+        "proxy_http_version" => matches!(value, "1.0" | "1.1"),
+        name => NEEDLESS.contains(&name),
+    }
+}
+
+/// A size as nginx writes it.
+fn bytes(size: &str) -> Option<usize> {
+    let (number, unit) = size.split_at(size.trim_end_matches(|end: char| !end.is_ascii_digit()).len());
+    let unit = match unit.to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        _ => return None,
+    };
+    number.parse::<usize>().ok()?.checked_mul(unit)
 }
 
 /// The directives called `name` of the first of `scopes`, from the inside to the outside, that has any, as

@@ -207,3 +207,60 @@ server { listen 8443 ssl; location / { return 301 /x; } }
         assert!(notes.contains(part), "{part}: {notes}");
     }
 }
+
+/// Each of these changes what clients or backends get.
+#[test]
+fn what_changes_answers_is_told_wherever_it_stands() {
+    let changes = [
+        "charset utf-8;",
+        "gzip on;",
+        "gzip_comp_level 5;",
+        "gzip_disable msie6;",
+        "gzip_min_length 256;",
+        "gzip_proxied any;",
+        "gzip_types text/css;",
+        "gzip_vary on;",
+        "proxy_buffer_size 128k;",
+        "proxy_http_version 2;",
+        "server_tokens off;",
+    ];
+    for directive in changes {
+        let name = directive.split(' ').next().unwrap();
+        let location = "location / { proxy_pass http://127.0.0.1:9001; }";
+        for text in [
+            format!("{directive} server {{ {location} }}"),
+            format!("server {{ {directive} {location} }}"),
+            format!("server {{ location / {{ {directive} proxy_pass http://127.0.0.1:9001; }} }}"),
+        ] {
+            let notes = notes(&imported("nginx.conf", &text).unwrap());
+            assert!(notes.contains(&format!("nginx.conf:1: {name} is not carried over")), "{text}: {notes}");
+        }
+    }
+}
+
+#[test]
+fn what_asks_for_how_things_are_is_not_told() {
+    let text = "
+worker_processes auto; gzip off; charset off; proxy_buffering on; keepalive_timeout 65; sendfile on;
+server {
+    listen 8080 reuseport backlog=511;
+    proxy_set_header Host $host;
+    proxy_http_version 1.1; proxy_buffer_size 64k; proxy_buffers 8 16k;
+    location / { proxy_buffer_size 4096; proxy_pass http://127.0.0.1:9001; mirror /m; }
+    location = /m { internal; proxy_http_version 1.1; proxy_pass http://127.0.0.1:9002$request_uri; }
+}
+";
+    assert_eq!(notes(&imported("nginx.conf", text).unwrap()), "");
+}
+
+#[test]
+fn words_of_a_listen_that_change_what_is_served_are_carried_over_or_told() {
+    let text = "server { listen 8080 proxy_protocol; listen [::]:8081 quic ipv6only=off; location / { proxy_pass http://127.0.0.1:9001; } }";
+    let import = imported("nginx.conf", text).unwrap();
+    let taken: Vec<_> = plan(&import).listeners.iter().map(|listener| listener.proxy_protocol).collect();
+    assert_eq!(taken, [true, false]);
+    let notes = notes(&import);
+    for part in ["quic of a listen is not carried over", "ipv6only=off of a listen is not carried over"] {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
+}
