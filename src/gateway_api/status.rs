@@ -234,6 +234,9 @@ impl fmt::Display for Statuses {
                 [] => writeln!(formatter, "Gateway {key}")?,
                 some => writeln!(formatter, "Gateway {key} at {}", some.join(", "))?,
             }
+            if !self.listener_sets.is_empty() {
+                writeln!(formatter, "  {} ListenerSets attached", status.attached_sets)?;
+            }
             conditions(formatter, 2, &status.conditions)?;
             listeners(formatter, &status.listeners)?;
         }
@@ -248,7 +251,8 @@ impl fmt::Display for Statuses {
                 let section =
                     parent.section.as_ref().map(|section| format!("/{section}")).unwrap_or_default();
                 let port = parent.port.map(|port| format!(":{port}")).unwrap_or_default();
-                writeln!(formatter, "  parent {}{section}{port}", parent.key(&key.namespace))?;
+                let kind = parent.kind.as_deref().unwrap_or("Gateway");
+                writeln!(formatter, "  parent {kind} {}{section}{port}", parent.key(&key.namespace))?;
                 conditions(formatter, 4, states)?;
             }
         }

@@ -262,6 +262,45 @@ fn gateways_do_not_share_a_port_of_one_address() {
 }
 
 #[test]
+fn what_is_told_of_listener_sets_is_shown_as_a_status_has_it() {
+    let gateway =
+        GATEWAY.replacen("spec:\n", "spec:\n  allowedListeners: { namespaces: { from: Same } }\n", 1);
+    let set = |namespace: &str, port: u16| {
+        format!(
+            "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {{ name: s, namespace: {namespace} }}
+spec:
+  parentRef: {{ name: g, namespace: default }}
+  listeners: [{{ name: more, port: {port}, protocol: HTTP }}]
+"
+        )
+    };
+    let route = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: r }
+spec:
+  parentRefs: [{ kind: ListenerSet, name: s }]
+";
+    let shown = |text: &str| translated(&read(text)).statuses.to_string();
+    let text = shown(&format!("{gateway}{}{}{route}", set("default", 8090), set("elsewhere", 8091)));
+    for part in [
+        "Gateway default/g\n  1 ListenerSets attached\n  Accepted=True",
+        "ListenerSet default/s\n  Accepted=True (Accepted)",
+        "  listener more: 1 routes attached of HTTPRoute, GRPCRoute\n",
+        "ListenerSet elsewhere/s\n  Accepted=False (NotAllowed)",
+        "HTTPRoute default/r\n  parent ListenerSet default/s\n    Accepted=True",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let refused = shown(&format!("{GATEWAY}{}", set("default", 8090)));
+    assert!(refused.contains("Gateway default/g\n  0 ListenerSets attached\n"), "{refused}");
+    assert!(!shown(GATEWAY).contains("ListenerSets"), "there are none");
+}
+
+#[test]
 fn a_mirror_policy_adds_what_gateway_api_lacks() {
     let text = with_rules(
         "  - backendRefs: [{ name: a, port: 80 }]
