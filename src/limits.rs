@@ -423,14 +423,18 @@ pub const DEMO_REQUESTS_PER_SECOND: u32 = 400;
 pub const DEMO_LEDGER: usize = 16 * 1024;
 /// Connections to one endpoint of an embedded service.
 pub const DEMO_CONNECTIONS: usize = 1024;
-/// How long one watch of the API server's lasts before it is begun again from where it was; a
-/// connection that went silent is noticed a little later.
+/// How long one watch of the API server's lasts before it is begun again from where it was; a connection that
+/// went silent although somebody in between answers the [`API_PROBES`] is noticed a little later.
 pub const WATCH_TIME: Duration = Duration::from_secs(60);
 /// First and greatest pause before a watch that failed begins anew.
 pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// How long connecting to the API server may take, and after which time a request that got no answer is made
 /// anew when others get theirs: the connection leads to a server that is gone.
 pub const API_SILENCE: Duration = Duration::from_secs(5);
+/// After which silence of the API server's the kernel asks whether it is there, how long it waits for each
+/// answer, and how often it asks: one that is gone without a word is noticed after 25 s, by a watch as by a
+/// request, and one that lives survives two lost packets.
+pub const API_PROBES: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
 /// Within which time those who wait try again once one of them reaches the API server, which was away; each
 /// does so at most once in the longest pause.
 pub const RECOVERY_SPREAD: Duration = Duration::from_secs(1);
