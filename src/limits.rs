@@ -116,6 +116,15 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// Connections handed to a worker and not yet taken by it.
 pub const HANDOVER_QUEUE: usize = 1024;
 
+/// Events that a worker takes from the kernel at once: what comes in of them is read before anything is
+/// written for it, so that writes leave together and wake their readers once. Of 16 to 1024, 64 costs the
+/// least CPU a request, and the first of them waits for less than a millisecond.
+pub const EVENTS_AT_ONCE: usize = 64;
+/// Turns of tasks after which a worker asks the kernel again although there is more to run: so many that
+/// each of [`EVENTS_AT_ONCE`] can have two, and its copy as well. With tokio's 61 the writes of a turn
+/// were torn apart, at 7 % more CPU for a request with a copy.
+pub const TASKS_AT_ONCE: u32 = 4 * EVENTS_AT_ONCE as u32;
+
 // ---- upstream -----------------------------------------------------------------------------------
 
 /// To establish a connection to an endpoint.

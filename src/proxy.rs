@@ -113,7 +113,11 @@ impl Gateway {
         for (number, (worker, inbox)) in homes.into_iter().zip(inboxes).enumerate() {
             gateway.metrics.gateway.watch(worker.clone());
             worker.copies_within(copies);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_io_events_per_tick(limits::EVENTS_AT_ONCE)
+                .event_interval(limits::TASKS_AT_ONCE)
+                .build()?;
             let gateway = gateway.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             threads.push(thread.spawn(move || runtime.block_on(work(gateway, worker, inbox)))?);

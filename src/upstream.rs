@@ -71,6 +71,8 @@ pub struct Policy {
     pub attempts: u32,
     /// Whether the response's fields are wanted.
     pub fields: bool,
+    /// Whether its first write lets others go first, so that those of many leave together.
+    pub gathers: bool,
     /// What decides where the request goes, for backends that choose by it.
     pub key: Option<NonZeroU64>,
 }
@@ -249,6 +251,7 @@ pub fn primary_policy(attempt: Option<Duration>) -> Policy {
         attempt,
         attempts: limits::ATTEMPTS,
         fields: true,
+        gathers: true,
         key: None,
     }
 }

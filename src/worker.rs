@@ -8,6 +8,7 @@
 pub mod alarms;
 mod memory;
 pub mod places;
+pub mod yielding;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

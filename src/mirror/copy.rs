@@ -151,6 +151,8 @@ async fn transact(
         attempt: None,
         attempts: limits::ATTEMPTS,
         fields: false,
+        // It begins behind all of them.
+        gathers: false,
         key,
     };
     let exchanged = exchange(worker, &mirror.backend, message?, None, &policy).await?;

@@ -23,6 +23,7 @@ use crate::telemetry::gateway::Refusal;
 use crate::upstream::proxy_protocol::Addresses;
 use crate::upstream::stream::Stream;
 use crate::worker::Worker;
+use crate::worker::yielding::others_first;
 
 /// What all requests of one connection share.
 pub struct Context {
@@ -113,6 +114,8 @@ impl Context {
     pub fn start(self: &Arc<Self>, copy: Copy, route: &Arc<Route>, beside: Beside) {
         let (context, route) = (self.clone(), route.clone());
         self.worker.spawn_copy(async move {
+            // Behind the requests that are about to be written: what a copy takes is not theirs to wait for.
+            others_first().await;
             let mirror = copy.mirror().clone();
             let delivery = copy.deliver(&context.worker).await;
             record::copied(&context, &beside, &route, &mirror, &delivery);

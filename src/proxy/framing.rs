@@ -32,6 +32,7 @@ use self::http2::{Frames, Seen};
 pub use self::opening::Protocol;
 use self::refusal::{Refusal, RefusalCounts};
 use crate::proxy::deadlines::{ConnectionState, Expiry, Registration};
+use crate::worker::yielding::Yield;
 
 /// A client's stream under check.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub struct Framed<S> {
     /// Whom the deadlines wake, as last told.
     parked: Option<Waker>,
     pending: Option<Pending>,
+    /// Of what is written for what was read last.
+    yields: Yield,
     ended: bool,
     lingered: Option<usize>,
 }
@@ -97,6 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
             delivered: 0,
             parked: None,
             pending: None,
+            yields: Yield::default(),
             ended: false,
             lingered: None,
         }
@@ -177,7 +181,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
             _ => return,
         }
         match self.checker.advance(fresh) {
-            Ok(()) => self.tell_position(),
+            Ok(()) => {
+                self.yields.due();
+                self.tell_position();
+            }
             Err(violation) => self.refuse(violation, buffer, start),
         }
     }
@@ -301,6 +308,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framed<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framed<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.yields.poll(context));
         let poll = Pin::new(&mut this.inner).poll_write(context, bytes);
         this.wrote(&poll);
         this.write_result(context, Pending::Write, poll)
@@ -312,6 +320,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framed<S> {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.yields.poll(context));
         let poll = poll_write_flattened(Pin::new(&mut this.inner), context, pieces);
         this.wrote(&poll);
         this.write_result(context, Pending::Write, poll)

@@ -250,7 +250,7 @@ fn connected(
     policy: &Policy,
 ) -> Box<http1::Exchange> {
     lease.connected();
-    exchange.connect(lease, stream, policy.fields);
+    exchange.connect(lease, stream, policy.fields, policy.gathers);
     exchange
 }
 

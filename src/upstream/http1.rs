@@ -105,10 +105,14 @@ impl Exchange {
         self.upload.set_body(body);
     }
 
-    /// Puts it onto a connection. `fields` says whether the response's fields are wanted.
-    pub fn connect(&mut self, lease: Lease, stream: Stream, fields: bool) {
+    /// Puts it onto a connection. `fields` says whether the response's fields are wanted, `gathers`
+    /// whether the first write lets others go first.
+    pub fn connect(&mut self, lease: Lease, stream: Stream, fields: bool, gathers: bool) {
         self.connection = Some((lease, stream));
         self.fields = fields;
+        if gathers {
+            self.upload.gather();
+        }
     }
 
     /// Sends the request and waits for the head of the final response. The body may still be on its
@@ -161,8 +165,10 @@ impl Exchange {
     }
 
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<ResponseHead, Failure>> {
-        if let Poll::Ready(Err(error)) = self.poll_upload(context) {
-            return Poll::Ready(Err(Failure::Request(error)));
+        match self.poll_upload(context) {
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Request(error))),
+            Poll::Pending if self.upload.lets_others_first() => return Poll::Pending,
+            _ => {}
         }
         loop {
             // Looking again only makes sense with a line end among what is new; else a response that

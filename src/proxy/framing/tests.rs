@@ -449,3 +449,28 @@ async fn what_begins_a_request_is_kept_and_still_checked() {
     drop(client);
     assert!(!framed.begun().await.unwrap(), "the client left");
 }
+
+/// Responses to what came in together leave together: each lets the others go first, once.
+#[tokio::test]
+async fn the_first_write_after_a_read_lets_others_go_first() {
+    let (mut client, stream) = duplex(4096);
+    let deadlines = Deadlines::new(DeadlineSettings::default());
+    let refusals = Arc::new(RefusalCounts::default());
+    let mut framed = Framed::new(stream, deadlines.register().unwrap(), refusals, true);
+    let mut polls = 0;
+    for wanted in [2, 1] {
+        if wanted == 2 {
+            client.write_all(GOOD.as_bytes()).await.unwrap();
+            framed.read_exact(&mut [0; GOOD.len()]).await.unwrap();
+        }
+        polls = 0;
+        poll_fn(|context| {
+            polls += 1;
+            Pin::new(&mut framed).poll_write(context, b"HTTP/1.1 200 OK\r\n\r\n")
+        })
+        .await
+        .unwrap();
+        assert_eq!(polls, wanted);
+    }
+    assert_eq!(polls, 1);
+}

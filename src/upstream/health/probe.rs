@@ -104,6 +104,7 @@ async fn ask(
         attempt: None,
         attempts: 1,
         fields: true,
+        gathers: false,
         key: None,
     };
     let (response, _) = Box::pin(attempt(lease, &target.speech, message, &policy)).await.ok()?;

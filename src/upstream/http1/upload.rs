@@ -19,6 +19,7 @@ use crate::upstream::body::{BodyError, Chunk, RequestBody};
 use crate::upstream::message::Head;
 use crate::upstream::patience::Progress;
 use crate::upstream::stream::Stream;
+use crate::worker::yielding::Yield;
 
 /// Chunks below this are gathered with what is written beside them: one `write` of a small buffer is
 /// cheaper than a `writev`, and larger ones are never copied.
@@ -46,6 +47,8 @@ pub struct Upload {
     /// Written to a stream that may hold it back until it is flushed, as TLS does.
     unflushed: bool,
     blocked: bool,
+    /// Of its first write.
+    yields: Yield,
     /// How long the endpoint may go on not reading, once somebody bounds it.
     stall: Option<Pin<Box<Sleep>>>,
 }
@@ -79,6 +82,7 @@ impl Upload {
             sent: false,
             unflushed: false,
             blocked: false,
+            yields: Yield::default(),
             stall: None,
         };
         upload.set_body(body);
@@ -110,6 +114,7 @@ impl Upload {
             sent: true,
             unflushed: false,
             blocked: false,
+            yields: Yield::default(),
             stall: None,
         }
     }
@@ -117,6 +122,16 @@ impl Upload {
     /// Tells `progress` of each step of the body.
     pub fn tell(&mut self, progress: Option<Arc<Progress>>) {
         self.progress = progress;
+    }
+
+    /// Its first write is to let others go first.
+    pub fn gather(&mut self) {
+        self.yields.due();
+    }
+
+    /// Whether it lets others go first: nothing can have been answered yet.
+    pub fn lets_others_first(&self) -> bool {
+        self.yields.is_waiting()
     }
 
     /// Whether any byte left.
@@ -185,6 +200,7 @@ impl Upload {
                 self.blocked = false;
                 return if self.body.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
+            ready!(self.yields.poll(context));
             let stream = Pin::new(&mut *stream);
             let written = match (self.buffer.is_empty(), rest.is_empty()) {
                 (_, true) => stream.poll_write(context, &self.buffer),

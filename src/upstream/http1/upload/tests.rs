@@ -142,3 +142,36 @@ proptest! {
         prop_assert!(empty || !decoded(&written, length).1);
     }
 }
+
+/// Whoever gathers is woken at once, and writes nothing before.
+#[test]
+fn a_first_write_that_gathers_lets_others_go_first_once() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (parts, ()) = Request::get("/").header("host", "x").body(()).unwrap().into_parts();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut stream = Stream::Unix(near);
+        for gathers in [true, false] {
+            let mut upload = Upload::new(&Head::new(&parts, Length::None), None, None);
+            if gathers {
+                upload.gather();
+            }
+            let mut polls = 0;
+            poll_fn(|context| {
+                polls += 1;
+                let polled = upload.poll(&mut stream, context);
+                assert_eq!(
+                    (polled.is_pending(), upload.lets_others_first()),
+                    (!upload.sent(), !upload.sent())
+                );
+                polled
+            })
+            .await
+            .unwrap();
+            assert_eq!(polls, if gathers { 2 } else { 1 });
+            let mut head = [0; 64];
+            let read = far.read(&mut head).await.unwrap();
+            assert!(head.get(..read).unwrap().starts_with(b"GET / HTTP/1.1\r\n"));
+        }
+    });
+}
