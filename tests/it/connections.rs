@@ -1,5 +1,8 @@
 //! Client connections: reuse, pipelining, half-closed and aborted ones.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use mirrorgate::limits;
 
 use crate::harness::{End, Upstream, eventually, gateway, mirroring, within};
@@ -113,8 +116,7 @@ async fn a_client_that_half_closes_is_taken_to_have_gone_and_its_copy_goes_on() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_close_keeps_the_request_when_configured() {
-    let (asked, go) =
-        (std::sync::Arc::new(tokio::sync::Notify::new()), std::sync::Arc::new(tokio::sync::Notify::new()));
+    let (asked, go) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
     let (seen, wait) = (asked.clone(), go.clone());
     let primary = Upstream::script(move |mut served| {
         let (seen, wait) = (seen.clone(), wait.clone());
@@ -143,14 +145,21 @@ async fn half_close_keeps_the_request_when_configured() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_gone_in_its_body_cuts_the_primary_and_the_copy_visibly() {
     for framing in ["content-length: 1000", "transfer-encoding: chunked"] {
-        let script = |mut served: crate::harness::Served| async move {
-            served.request().await;
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counts = begun.clone();
+        let script = move |mut served: crate::harness::Served| {
+            let begun = counts.clone();
+            async move {
+                served.wire.more().await;
+                begun.fetch_add(1, Ordering::SeqCst);
+                served.request().await;
+            }
         };
-        let (primary, mirror) = (Upstream::script(script).await, Upstream::script(script).await);
+        let (primary, mirror) = (Upstream::script(script.clone()).await, Upstream::script(script).await);
         let gateway = mirroring(primary.address, mirror.address, "").await;
         let mut client = gateway.connect().await;
         client.send(format!("POST / HTTP/1.1\r\nhost: test\r\n{framing}\r\n\r\na\r\n0123456789\r\n")).await;
-        eventually("both connections", || primary.connections() == 1 && mirror.connections() == 1).await;
+        eventually("both began", || begun.load(Ordering::SeqCst) == 2).await;
         client.reset();
         for side in [&primary, &mirror] {
             let got = side.received(1).await.remove(0);

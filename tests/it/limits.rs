@@ -43,10 +43,14 @@ async fn bodies_for_backends_of_http2_that_break_off_are_the_clients_fault() {
         primary.address, mirror.address
     ))
     .await;
-    let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
-    let large = [head.as_bytes(), &chunked(&[b'x'; 5000], 500, "")].concat();
-    assert_eq!(gateway.ask(large).await.status(), 413);
-    assert_eq!(gateway.ask(format!("{head}1\r\nx\r\nno number\r\n")).await.status(), 400);
+    let large = chunked(&[b'x'; 5000], 500, "");
+    for (number, (rest, status)) in [(&large[..], 413), (b"no number\r\n", 400)].into_iter().enumerate() {
+        let mut client = gateway.connect().await;
+        client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n").await;
+        eventually("both began", || primary.begun() > number && mirror.begun() > number).await;
+        client.send(rest).await;
+        assert_eq!(client.response().await.status(), status);
+    }
     gateway.counts("mirrorgate_refused_total", &["reason=\"body_too_large\""], 1.0).await;
     gateway.outcome("cut_client_gone", 2).await;
     gateway.settled().await;

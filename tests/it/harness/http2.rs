@@ -45,6 +45,7 @@ pub struct H2Upstream {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Arc<H2Seen<http::request::Parts>>>>>,
     connections: Arc<std::sync::atomic::AtomicUsize>,
+    begun: Arc<std::sync::atomic::AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -136,13 +137,15 @@ impl H2Upstream {
         let address = listener.local_addr().unwrap();
         let all = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let (log, count) = (all.clone(), connections.clone());
+        let begun = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (log, count, heads) = (all.clone(), connections.clone(), begun.clone());
         let accepting = tokio::spawn(async move {
             let mut tasks = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                let log = log.clone();
+                let (log, heads) = (log.clone(), heads.clone());
                 let service = service_fn(move |request: Request<Incoming>| {
+                    heads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                     let log = log.clone();
                     async move {
                         let (parts, incoming) = request.into_parts();
@@ -157,13 +160,18 @@ impl H2Upstream {
                 });
             }
         });
-        Self { address, seen: all, connections, accepting }
+        Self { address, seen: all, connections, begun, accepting }
     }
 
     /// Waits for `count` requests.
     pub async fn received(&self, count: usize) -> Vec<Arc<H2Seen<http::request::Parts>>> {
         eventually("requests received", || self.seen.lock().unwrap().len() >= count).await;
         self.seen.lock().unwrap().clone()
+    }
+
+    /// Heads of requests received so far, whatever became of their bodies.
+    pub fn begun(&self) -> usize {
+        self.begun.load(std::sync::atomic::Ordering::SeqCst)
     }
 
     /// Connections accepted so far.
