@@ -47,6 +47,7 @@ use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::telemetry::process;
 use crate::telemetry::spans::Traces;
 use crate::worker::Worker;
+use crate::worker::yielding::nothing_is_ready;
 
 /// What all workers share: an immutable table and where to count.
 pub struct Gateway {
@@ -117,6 +118,7 @@ impl Gateway {
                 .enable_all()
                 .max_io_events_per_tick(limits::EVENTS_AT_ONCE)
                 .event_interval(limits::TASKS_AT_ONCE)
+                .on_thread_park(nothing_is_ready)
                 .build()?;
             let gateway = gateway.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));

@@ -17,10 +17,19 @@ async fn request(name: u8, log: Arc<Mutex<Vec<String>>>) {
     }
 }
 
+/// As many have written as need not wait.
+fn many() {
+    for _ in 0..limits::WRITES_AT_ONCE {
+        let mut yields = Yield::Due;
+        let _written = yields.poll(&Context::from_waker(std::task::Waker::noop()));
+    }
+}
+
 #[test]
 fn those_that_are_ready_read_before_one_of_them_writes() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    many();
     runtime.block_on(async {
         let tasks: Vec<_> = (0..3).map(|name| tokio::spawn(request(name, log.clone()))).collect();
         for task in tasks {
@@ -38,10 +47,23 @@ fn those_that_are_ready_read_before_one_of_them_writes() {
 }
 
 #[test]
+fn the_first_few_of_a_turn_do_not_wait() {
+    let context = Context::from_waker(std::task::Waker::noop());
+    for _turn in 0..2 {
+        nothing_is_ready();
+        for number in 0..2 * limits::WRITES_AT_ONCE {
+            let mut yields = Yield::Due;
+            assert_eq!(yields.poll(&context).is_pending(), number >= limits::WRITES_AT_ONCE, "{number}");
+        }
+    }
+}
+
+#[test]
 fn who_has_nothing_to_wait_for_does_not_wait() {
     let context = Context::from_waker(std::task::Waker::noop());
     let mut yields = Yield::default();
     assert_eq!(yields.poll(&context), Poll::Ready(()));
+    many();
     yields.due();
     assert!(!yields.is_waiting());
     assert_eq!(yields.poll(&context), Poll::Pending);
