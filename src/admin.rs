@@ -11,6 +11,7 @@ pub mod mirrors;
 pub mod readiness;
 mod reply;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,8 +38,8 @@ use crate::upstream::registry::Registry;
 
 /// Something that can be shown as JSON, as it is at the time of the call.
 pub type JsonView = Arc<dyn Fn() -> Value + Send + Sync>;
-/// The lanes in which the table in use refers to the backend of this name.
-pub type LanesOf = Arc<dyn Fn(&str) -> Vec<Lane> + Send + Sync>;
+/// The lanes in which the table in use refers to backends, by their names; who is in none is not in it.
+pub type LanesInUse = Arc<dyn Fn() -> HashMap<Arc<str>, Vec<Lane>> + Send + Sync>;
 /// Sets what is logged; the error is shown to whoever asked.
 pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
@@ -51,8 +52,8 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// `/backends`, and how old their sets are.
     pub registry: Arc<Registry>,
-    /// Which lanes refer to a backend.
-    pub lanes: LanesOf,
+    /// Beside them: which lanes refer to a backend.
+    pub lanes: LanesInUse,
     /// `/ready`.
     pub readiness: Readiness,
     /// Beside it: what is wrong and does not stop traffic.

@@ -419,6 +419,10 @@ pub const ADMIN_HEAD_BYTES: usize = 16 * KIB;
 pub const ADMIN_IDLE: Duration = Duration::from_secs(120);
 /// How often a watcher's view of the backends is compared with what is in use, whatever was told.
 pub const ADMIN_WATCH_RESYNC: Duration = Duration::from_secs(1);
+/// How often the time that a watcher needed for looking it then waits, [`ADMIN_WATCH_RESYNC`] at most:
+/// watching thousands of backends that change all the time takes a twentieth of a core, and of a few it
+/// is told at once.
+pub const ADMIN_WATCH_PAUSE: u32 = 19;
 /// Bytes of a form sent to the admin listener.
 pub const ADMIN_FORM_BYTES: usize = 4 * KIB;
 /// Bytes of the file with the admin token.

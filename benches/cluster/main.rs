@@ -1,8 +1,9 @@
 //! A cluster of the size that hurts: how long start-up takes, how much memory, and how long it is from
 //! an EndpointSlice event being sent to its set being in use, for primaries and for mirrors.
 //!
-//! `cargo bench --bench cluster -- [services=5000] [routes=2000] [endpoints=10] [rate=100] [seconds=30]`;
-//! `--profile fast` builds sooner. The API server is the one that the tests use, in a process of its
+//! `cargo bench --bench cluster -- [services=5000] [routes=2000] [endpoints=10] [rate=100] [seconds=30]
+//! [onlookers=0]`; onlookers watch `/backends`, and read `/metrics` once a second each. `--profile fast`
+//! builds sooner. The API server is the one that the tests use, in a process of its
 //! own, so that the memory is the gateway's. Nothing but loopback is used.
 
 mod resources;
@@ -12,9 +13,11 @@ mod resources;
 mod server;
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Lines, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mirrorgate::app::{self, Handle, Origin, ResourceOptions};
@@ -40,14 +43,14 @@ fn main() -> Outcome<()> {
         routes: number("routes", 2000)?,
         endpoints: number("endpoints", 10)?,
     };
-    let (rate, seconds) = (number("rate", 100)?, number("seconds", 30)?);
+    let (rate, seconds, onlookers) = (number("rate", 100)?, number("seconds", 30)?, number("onlookers", 0)?);
     // As the process has it: one thread for the control side.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     match std::env::args().any(|argument| argument == "serve") {
         true => runtime.block_on(resources::serve(&size)),
         false => runtime.block_on(async {
             let limit = PATIENCE + 2 * Duration::from_secs(seconds as u64);
-            tokio::time::timeout(limit, measure(&size, rate, rate * seconds)).await?
+            tokio::time::timeout(limit, measure(&size, rate, rate * seconds, onlookers)).await?
         }),
     }
 }
@@ -97,7 +100,7 @@ impl Drop for Cluster {
     }
 }
 
-async fn measure(size: &Size, rate: usize, events: usize) -> Outcome<()> {
+async fn measure(size: &Size, rate: usize, events: usize, onlookers: usize) -> Outcome<()> {
     let (mut cluster, address) = Cluster::start(size)?;
     let begun = Instant::now();
     let gateway = start(&address).await?;
@@ -108,6 +111,9 @@ async fn measure(size: &Size, rate: usize, events: usize) -> Outcome<()> {
     }
     println!("start-up: all statuses written after {:.0?}", begun.elapsed());
     println!("memory at rest: {} MiB", resident()?);
+
+    let admin = gateway.admin().ok_or("no admin API")?;
+    let told = look_on(admin, onlookers)?;
 
     let table = gateway.gateway().table().clone();
     let cpu = cpu_seconds()?;
@@ -140,15 +146,47 @@ async fn measure(size: &Size, rate: usize, events: usize) -> Outcome<()> {
             waits.last().copied().unwrap_or_default()
         );
     }
+    if onlookers > 0 {
+        println!("told to {onlookers} who looked on: {} MiB", told.load(Ordering::Relaxed) / 1024 / 1024);
+    }
     println!("memory after the events: {} MiB", resident()?);
     gateway.stop(Duration::ZERO).await;
     Ok(())
 }
 
+/// Threads that watch and read metrics until the process ends; how many bytes they were told.
+fn look_on(admin: SocketAddr, onlookers: usize) -> Outcome<Arc<AtomicU64>> {
+    let told = Arc::new(AtomicU64::new(0));
+    for _ in 0..onlookers {
+        for path in ["/backends?watch=1", "/metrics"] {
+            let told = told.clone();
+            std::thread::Builder::new().spawn(move || {
+                // Ends with the gateway.
+                while look(admin, path, &told).is_ok() {
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            })?;
+        }
+    }
+    Ok(told)
+}
+
+fn look(admin: SocketAddr, path: &str, told: &AtomicU64) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(admin)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => told.fetch_add(read as u64, Ordering::Relaxed),
+        };
+    }
+}
+
 async fn start(address: &str) -> Outcome<Handle> {
     let client = kube::Config::new(format!("http://{address}").parse()?);
     let cluster = Options { client: Some(client), ..Options::default() };
-    let resources = ResourceOptions { admin: Some("off".to_owned()), ..ResourceOptions::default() };
+    let resources = ResourceOptions { admin: Some("127.0.0.1:0".to_owned()), ..ResourceOptions::default() };
     Ok(app::start(Origin::Kubernetes { cluster: Box::new(cluster), resources }).await?)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -25,8 +25,9 @@ use crate::upstream::registry::{BackendRef, Registry, WeakBackendRef};
 
 /// All backends, ordered by name.
 pub(super) fn list(state: &AdminState) -> Reply {
-    let backends = state.registry.live();
-    let views = backends.iter().map(|backend| view(backend, &(state.lanes)(backend.name())));
+    let (backends, lanes) = (state.registry.live(), (state.lanes)());
+    let of = |backend: &BackendRef| lanes.get(backend.name()).map(Vec::as_slice).unwrap_or_default();
+    let views = backends.iter().map(|backend| view(backend, of(backend)));
     json(StatusCode::OK, &Value::Array(views.collect()))
 }
 
@@ -45,9 +46,9 @@ pub(super) fn now(registry: &Registry) -> Vec<BackendNow> {
 pub(super) fn watch(state: Arc<AdminState>) -> Body {
     let mut news = state.registry.news();
     news.mark_changed();
-    let watcher = Watcher { state, seen: BTreeMap::new(), news };
-    let lines = stream::unfold(watcher, |mut watcher| async move {
-        let lines = watcher.next().await;
+    let watcher = Watcher { state, seen: BTreeMap::new(), news, looks_again: Instant::now() };
+    let lines = stream::unfold(watcher, |watcher| async move {
+        let (lines, watcher) = watcher.next().await?;
         Some((Ok(Frame::data(lines)), watcher))
     });
     StreamBody::new(lines).boxed_unsync()
@@ -112,11 +113,15 @@ fn age(backend: &BackendRef) -> Option<Duration> {
     }
 }
 
-/// One client's view of the backends. Woken by any change, it looks for those it has not told.
+/// One client's view of the backends. Woken by any change, it looks for those it has not told; off the
+/// control runtime, where endpoint updates must not wait for it.
 struct Watcher {
     state: Arc<AdminState>,
     seen: BTreeMap<Arc<str>, Seen>,
     news: watch::Receiver<u64>,
+    /// Not before: whoever looks on has a bounded share of the processor, however many backends there
+    /// are and however often they change.
+    looks_again: Instant,
 }
 
 /// What was last told of a backend. Held weakly: watching must not keep it subscribed.
@@ -128,24 +133,33 @@ struct Seen {
 }
 
 impl Watcher {
-    /// The next lines; never none.
-    async fn next(&mut self) -> Bytes {
+    /// The next lines, never none; or the end, when the process ends.
+    async fn next(mut self) -> Option<(Bytes, Self)> {
         loop {
             // Which lanes refer to a backend changes without a word.
             let told = tokio::time::timeout(limits::ADMIN_WATCH_RESYNC, self.news.changed()).await;
             if !matches!(told, Err(_) | Ok(Ok(()))) {
                 tokio::time::sleep(limits::ADMIN_WATCH_RESYNC).await;
             }
-            let lines = self.changes();
+            tokio::time::sleep_until(self.looks_again.into()).await;
+            let looked = tokio::task::spawn_blocking(move || {
+                let begun = Instant::now();
+                let lines = self.changes();
+                let pause = (begun.elapsed() * limits::ADMIN_WATCH_PAUSE).min(limits::ADMIN_WATCH_RESYNC);
+                self.looks_again = Instant::now() + pause;
+                (lines, self)
+            });
+            let lines;
+            (lines, self) = looked.await.ok()?;
             if !lines.is_empty() {
-                return Bytes::from(lines);
+                return Some((Bytes::from(lines), self));
             }
         }
     }
 
     fn changes(&mut self) -> String {
         let mut lines = String::new();
-        let live = self.state.registry.live();
+        let (live, in_use) = (self.state.registry.live(), (self.state.lanes)());
         self.seen.retain(|name, _| {
             let lives = live.binary_search_by(|backend| backend.name().cmp(name)).is_ok();
             if !lives {
@@ -154,7 +168,7 @@ impl Watcher {
             lives
         });
         for backend in live {
-            let lanes = (self.state.lanes)(backend.name());
+            let lanes = in_use.get(backend.name()).cloned().unwrap_or_default();
             if self.seen.get(backend.name()).is_some_and(|seen| seen.still_holds(&backend, &lanes)) {
                 continue;
             }

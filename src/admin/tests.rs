@@ -22,6 +22,8 @@ struct Served {
     readiness: Readiness,
     drain: watch::Receiver<bool>,
     levels: Arc<Mutex<Vec<String>>>,
+    /// Whoever looks at the lanes in use takes it, and counts that.
+    looks: Arc<tokio::sync::Mutex<usize>>,
     _server: JoinSet<()>,
 }
 
@@ -38,10 +40,20 @@ impl Served {
         let (drain, drained) = watch::channel(false);
         let levels = Arc::new(Mutex::new(Vec::new()));
         let (readiness, set_levels) = (Readiness::new(), levels.clone());
+        let looks = Arc::new(tokio::sync::Mutex::new(0));
+        let counted = looks.clone();
         let state = AdminState {
             metrics: metrics.clone(),
             registry: registry.clone(),
-            lanes: Arc::new(|name| if name == "app" { Lane::ALL.to_vec() } else { vec![Lane::Mirror] }),
+            lanes: Arc::new(move || {
+                // Panics on a thread of the runtime, where endpoint updates would wait for it.
+                *counted.blocking_lock() += 1;
+                HashMap::from([
+                    (Arc::from("app"), Lane::ALL.to_vec()),
+                    (Arc::from("next"), vec![Lane::Mirror]),
+                    (Arc::from("other"), vec![Lane::Mirror]),
+                ])
+            }),
             readiness: readiness.clone(),
             mirrors: mirrors_of(&metrics),
             routes: Arc::new(|| json!([{ "name": "api" }])),
@@ -60,7 +72,7 @@ impl Served {
         let address = admin.address();
         let mut server = JoinSet::new();
         server.spawn(admin.serve(Arc::new(state)));
-        Self { address, registry, metrics, readiness, drain: drained, levels, _server: server }
+        Self { address, registry, metrics, readiness, drain: drained, levels, looks, _server: server }
     }
 
     fn backend(&self, name: &str, source: SourceSpec) -> BackendRef {
@@ -250,6 +262,21 @@ async fn a_watcher_is_told_of_changes_and_keeps_nothing_alive() {
     drop((app, other));
     assert_eq!(next().await, json!({ "name": "app", "gone": true }));
     assert_eq!(next().await, json!({ "name": "other", "gone": true }));
+}
+
+#[tokio::test]
+async fn looking_on_walks_the_table_once_and_holds_up_nobody() {
+    let served = Served::start("127.0.0.1:0", None).await;
+    let backends = ["app", "next", "other"].map(|name| served.backend(name, dns()));
+    assert_eq!(served.get("/backends").await.json().as_array().unwrap().len(), backends.len());
+    let looks = served.looks.lock().await;
+    assert_eq!(*looks, 1);
+    let watching = served.open("GET /backends?watch=1 HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let mut lines = BufReader::new(watching).lines();
+    // It looks now, or would if it could; whatever else is asked is answered meanwhile.
+    assert_eq!(served.get("/live").await.status, 200);
+    drop(looks);
+    while !lines.next_line().await.unwrap().expect("the stream goes on").starts_with('{') {}
 }
 
 #[tokio::test]

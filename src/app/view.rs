@@ -1,28 +1,29 @@
 //! What the admin API shows of the table and the configuration in use.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::reload::Reloader;
 use crate::admin::mirrors::MirrorsInUse;
-use crate::admin::{JsonView, LanesOf, Warnings};
+use crate::admin::{JsonView, LanesInUse, Warnings};
 use crate::proxy::Gateway;
 use crate::routing::table::{Action, Route};
 use crate::shard::Lane;
 
-/// Which lanes refer to a backend.
-pub(super) fn lanes(gateway: Arc<Gateway>) -> LanesOf {
-    Arc::new(move |name| {
-        let mut referring = [false; 2];
+/// Which lanes refer to backends.
+pub(super) fn lanes(gateway: Arc<Gateway>) -> LanesInUse {
+    Arc::new(move || {
+        let mut referring: HashMap<Arc<str>, Vec<Lane>> = HashMap::new();
         gateway.table().for_each_backend(|backend, lane| {
-            if **backend.name() == *name
-                && let Some(referring) = referring.get_mut(lane.index())
-            {
-                *referring = true;
+            let lanes = referring.entry(backend.name().clone()).or_default();
+            // Each once, in the order of `Lane::ALL`.
+            if let Err(place) = lanes.binary_search_by_key(&lane.index(), |lane| lane.index()) {
+                lanes.insert(place, lane);
             }
         });
-        Lane::ALL.into_iter().zip(referring).filter_map(|(lane, refers)| refers.then_some(lane)).collect()
+        referring
     })
 }
 
