@@ -162,7 +162,11 @@ fn listener_status(gateway: &ServedGateway, listener: &Listener) -> ListenerStat
     let resolved =
         listener.unresolved.clone().unwrap_or_else(|| Condition::yes("ResolvedRefs", "ResolvedRefs"));
     let programmed = match (listener.is_programmed(), &gateway.address) {
-        (false, _) => Condition::no("Programmed", "Invalid", "the listener cannot be served"),
+        // Conformance wants the conflict's own reason, for listeners of sets at least.
+        (false, _) => {
+            let reason = listener.conflict.as_ref().map_or("Invalid", |conflict| conflict.reason);
+            Condition::no("Programmed", reason, "the listener cannot be served")
+        }
         (true, Err(_)) => Condition::no("Programmed", "Pending", "the Gateway has no address"),
         (true, Ok(_)) => Condition::yes("Programmed", "Programmed"),
     };
