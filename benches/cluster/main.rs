@@ -2,8 +2,8 @@
 //! an EndpointSlice event being sent to its set being in use, for primaries and for mirrors.
 //!
 //! `cargo bench --bench cluster -- [services=5000] [routes=2000] [endpoints=10] [rate=100] [seconds=30]
-//! [onlookers=0]`; onlookers watch `/backends`, and read `/metrics` once a second each. `--profile fast`
-//! builds sooner. The API server is the one that the tests use, in a process of its
+//! [onlookers=0] [edits=0]`; onlookers watch `/backends`, and read `/metrics` once a second each; `edits` routes
+//! are changed each second, which has all compiled anew. `--profile fast` builds sooner. The API server is the one that the tests use, in a process of its
 //! own, so that the memory is the gateway's. Nothing but loopback is used.
 
 mod resources;
@@ -43,16 +43,31 @@ fn main() -> Outcome<()> {
         routes: number("routes", 2000)?,
         endpoints: number("endpoints", 10)?,
     };
-    let (rate, seconds, onlookers) = (number("rate", 100)?, number("seconds", 30)?, number("onlookers", 0)?);
+    let load = Load {
+        rate: number("rate", 100)?,
+        seconds: number("seconds", 30)?,
+        onlookers: number("onlookers", 0)?,
+        edits: number("edits", 0)?,
+    };
     // As the process has it: one thread for the control side.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     match std::env::args().any(|argument| argument == "serve") {
         true => runtime.block_on(resources::serve(&size)),
         false => runtime.block_on(async {
-            let limit = PATIENCE + 2 * Duration::from_secs(seconds as u64);
-            tokio::time::timeout(limit, measure(&size, rate, rate * seconds, onlookers)).await?
+            let limit = PATIENCE + 2 * Duration::from_secs(load.seconds as u64);
+            tokio::time::timeout(limit, measure(&size, &load)).await?
         }),
     }
+}
+
+/// What happens while it is measured.
+struct Load {
+    /// EndpointSlice events a second.
+    rate: usize,
+    seconds: usize,
+    onlookers: usize,
+    /// Changes of routes a second.
+    edits: usize,
 }
 
 /// The API server, in another process. Talking to it blocks, which holds up nobody here.
@@ -100,7 +115,8 @@ impl Drop for Cluster {
     }
 }
 
-async fn measure(size: &Size, rate: usize, events: usize, onlookers: usize) -> Outcome<()> {
+async fn measure(size: &Size, load: &Load) -> Outcome<()> {
+    let events = load.rate * load.seconds;
     let (mut cluster, address) = Cluster::start(size)?;
     let begun = Instant::now();
     let gateway = start(&address).await?;
@@ -113,15 +129,19 @@ async fn measure(size: &Size, rate: usize, events: usize, onlookers: usize) -> O
     println!("memory at rest: {} MiB", resident()?);
 
     let admin = gateway.admin().ok_or("no admin API")?;
-    let told = look_on(admin, onlookers)?;
+    let told = look_on(admin, load.onlookers)?;
 
     let table = gateway.gateway().table().clone();
     let cpu = cpu_seconds()?;
     let begun = Instant::now();
     let mut waits = HashMap::from([("primary", Vec::new()), ("mirror", Vec::new())]);
-    let mut turns = tokio::time::interval(Duration::from_secs(1) / rate as u32);
+    let mut turns = tokio::time::interval(Duration::from_secs(1) / load.rate as u32);
     for event in 0..events {
         turns.tick().await;
+        if load.edits > 0 && event.is_multiple_of((load.rate / load.edits).max(1)) {
+            // Far from those whose endpoints change now.
+            cluster.order(&format!("edit {} {}", (size.routes / 2 + event) % size.routes, event + 1))?;
+        }
         let (lane, service) = size.referred(event);
         let Some(backend) = backends.get(&resources::backend(service)) else {
             return Err(format!("nobody refers to service {service}").into());
@@ -133,8 +153,9 @@ async fn measure(size: &Size, rate: usize, events: usize, onlookers: usize) -> O
         waits.entry(lane).or_default().push(taken);
     }
     let elapsed = begun.elapsed();
-    let compiled = if Arc::ptr_eq(&table, &gateway.gateway().table()) { "nothing" } else { "ROUTES" };
-    println!("{events} events in {elapsed:.1?}, which compiled {compiled}");
+    let compiled =
+        if Arc::ptr_eq(&table, &gateway.gateway().table()) { "nothing was" } else { "routes were" };
+    println!("{events} events in {elapsed:.1?}; {compiled} compiled");
     println!("CPU meanwhile: {:.1} % of a core", (cpu_seconds()? - cpu) / elapsed.as_secs_f64() * 100.0);
     for (lane, mut waits) in waits {
         waits.sort_unstable();
@@ -146,8 +167,12 @@ async fn measure(size: &Size, rate: usize, events: usize, onlookers: usize) -> O
             waits.last().copied().unwrap_or_default()
         );
     }
-    if onlookers > 0 {
-        println!("told to {onlookers} who looked on: {} MiB", told.load(Ordering::Relaxed) / 1024 / 1024);
+    if load.onlookers > 0 {
+        println!(
+            "told to {} who looked on: {} MiB",
+            load.onlookers,
+            told.load(Ordering::Relaxed) / 1024 / 1024
+        );
     }
     println!("memory after the events: {} MiB", resident()?);
     gateway.stop(Duration::ZERO).await;

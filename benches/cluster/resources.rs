@@ -55,6 +55,9 @@ pub(crate) async fn serve(size: &Size) -> Outcome<()> {
             ["change", service, event] => {
                 server.put("endpointslices", slice(service.parse()?, size.endpoints, event.parse()?));
             }
+            ["edit", number, event] => {
+                server.put("httproutes", route(number.parse()?, size.routes, event.parse()?));
+            }
             _ => println!("{}", server.writes()),
         }
     }
@@ -90,26 +93,24 @@ fn fill(server: &Server, size: &Size) {
         );
         server.put("endpointslices", slice(service, size.endpoints, 0));
     }
-    for route in 0..size.routes {
-        let reference = |service: usize| json!({ "name": format!("service-{service}"), "port": 80 });
-        server.put(
-            "httproutes",
-            json!({
-                "apiVersion": GATEWAY_API, "kind": "HTTPRoute",
-                "metadata": { "namespace": "shop", "name": format!("route-{route}"), "generation": 1 },
-                "spec": {
-                    "parentRefs": [{ "name": "g" }], "hostnames": [format!("host-{route}.example")],
-                    "rules": [{
-                        "backendRefs": [reference(route)],
-                        "filters": [{
-                            "type": "RequestMirror",
-                            "requestMirror": { "backendRef": reference(size.routes + route) },
-                        }],
-                    }],
-                },
-            }),
-        );
+    for number in 0..size.routes {
+        server.put("httproutes", route(number, size.routes, 0));
     }
+}
+
+/// One of `routes`, with a backend and a mirror of its own; each event gives it another host.
+fn route(number: usize, routes: usize, event: usize) -> Value {
+    let reference = |service: usize| json!({ "name": format!("service-{service}"), "port": 80 });
+    let mirror =
+        json!({ "type": "RequestMirror", "requestMirror": { "backendRef": reference(routes + number) } });
+    json!({
+        "apiVersion": GATEWAY_API, "kind": "HTTPRoute",
+        "metadata": { "namespace": "shop", "name": format!("route-{number}"), "generation": event + 1 },
+        "spec": {
+            "parentRefs": [{ "name": "g" }], "hostnames": [format!("host-{number}-{event}.example")],
+            "rules": [{ "backendRefs": [reference(number)], "filters": [mirror] }],
+        },
+    })
 }
 
 /// As a cluster has it, with what is of no use here as well; each event replaces one pod.
