@@ -459,7 +459,7 @@ pub const RECOVERY_SPREAD: Duration = Duration::from_secs(1);
 /// within a round trip.
 pub const WATCH_HOLDS: Duration = Duration::from_secs(2);
 /// How long a kind has to be refused before it is gone on without: an API server that begins refuses what
-/// it will grant once it has read its roles.
+/// it will grant once it has read its roles, and does not know what it will once it has read its definitions.
 pub const REFUSAL_HOLDS: Duration = Duration::from_secs(3);
 /// Objects of one kind that `/ready` names because they cannot be read, and characters of why, for that may
 /// quote the object: a broken client breaks many in the same way.

@@ -140,7 +140,7 @@ where
         hearing.begins();
         let targets = (&mut sink, &mut unreadable);
         let ended = once(&watch, targets, &shared, &mut listed, (reach, trust), &mut hearing).await;
-        if listed.is_some() || !matches!(ended, Ended::Forbidden(_)) {
+        if listed.is_some() || !matches!(ended, Ended::Refused(_)) {
             refusal.over();
         }
         let failure = match ended {
@@ -159,7 +159,7 @@ where
                 tracing::debug!("{}: there was no answer while others got theirs", watch.name);
                 continue;
             }
-            Ended::Forbidden(text) => {
+            Ended::Refused(text) => {
                 // It answers again: it is asked again soon, however long it was away.
                 if listed.is_none() && !refusal.lasts() {
                     failures = 0;

@@ -147,11 +147,12 @@ fn refuses(gateway: &Handle, what: &str) -> bool {
     gateway.warnings().iter().any(|line| line.starts_with(&format!("{what} cannot be watched: 403")))
 }
 
-/// It knows no roles in its first moment. Who started without a kind then would answer 404 for its routes.
+/// It knows neither all kinds nor roles in its first moment. Who started without a kind then would answer 404 for
+/// its routes.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_has_just_begun_is_asked_again() {
     let server = world().await;
-    server.forbid("httproutes");
+    server.undefine("httproutes");
     server.forbid(SLICES);
     let granted = async {
         eventually("both are refused", || server.lists("httproutes") > 1 && server.lists(SLICES) > 1).await;

@@ -1,7 +1,7 @@
 //! A small API server: lists in pages, watches in chunks that go on from a version, status patches
 //! with versions, Leases, and whatever goes wrong on the way.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -36,7 +36,8 @@ struct State {
     down: bool,
     /// It is away, and what stands in front of it says so, to so many requests.
     unavailable: Option<usize>,
-    forbidden: HashSet<String>,
+    /// Kinds that may not be read, or are not known, by the code that says so.
+    forbidden: HashMap<String, u16>,
     /// Kinds that may be listed, but not watched.
     unwatchable: HashSet<String>,
     /// What happened, for watches that go on from a version.
@@ -160,7 +161,12 @@ impl Server {
     }
 
     pub(super) fn forbid(&self, kind: &str) {
-        self.state().forbidden.insert(kind.to_owned());
+        self.state().forbidden.insert(kind.to_owned(), 403);
+    }
+
+    /// It knows no such kind, until it is allowed.
+    pub(super) fn undefine(&self, kind: &str) {
+        self.state().forbidden.insert(kind.to_owned(), 404);
     }
 
     pub(super) fn forbid_watch(&self, kind: &str) {
@@ -209,16 +215,16 @@ impl Server {
             };
             self.remember(&method, path, query);
             let watches = query.contains("watch=true");
-            let forbidden = {
-                let state = self.state();
-                let of = [&state.forbidden, &state.unwatchable];
-                of.iter().take(1 + usize::from(watches)).any(|kinds| kinds.contains(kind_of(path)))
+            let refused = {
+                let (state, kind) = (self.state(), kind_of(path));
+                let unwatchable = state.unwatchable.contains(kind).then_some(403);
+                state.forbidden.get(kind).copied().or(unwatchable)
             };
             let answered = match watches {
-                true if forbidden => {
+                true if let Some(code) = refused => {
                     // So late that whoever believed the list in between is seen to have done so.
                     tokio::time::sleep(Duration::from_millis(100)).await;
-                    respond(&mut stream, 403, &failure(403)).await
+                    respond(&mut stream, code, &failure(code)).await
                 }
                 true => {
                     let from = parameter("resourceVersion").and_then(|version| version.parse().ok());
@@ -310,7 +316,7 @@ impl Server {
         }
         if let ("PATCH", Some("status")) = (method, parts.last().copied()) {
             let kind = parts[parts.len() - 3].to_owned();
-            if state.forbidden.contains(&format!("{kind}/status")) {
+            if state.forbidden.contains_key(&format!("{kind}/status")) {
                 return (403, failure(403));
             }
             let namespace =
@@ -332,8 +338,8 @@ impl Server {
             return (200, object);
         }
         let kind = kind_of(path);
-        if state.forbidden.contains(kind) {
-            return (403, failure(403));
+        if let Some(code) = state.forbidden.get(kind) {
+            return (*code, failure(*code));
         }
         let from: usize = from.map_or(0, |from| from.parse().unwrap());
         if from > 0 && state.broken_lists.remove(kind) {
@@ -363,7 +369,7 @@ impl Server {
 
 /// A read, or a write by who read the present version.
 fn lease(state: &mut State, method: &str, parts: &[&str], body: &Value) -> (u16, Value) {
-    if state.forbidden.contains("leases") {
+    if state.forbidden.contains_key("leases") {
         return (403, failure(403));
     }
     let at = parts.iter().position(|part| *part == "namespaces").unwrap() + 1;

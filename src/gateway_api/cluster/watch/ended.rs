@@ -11,8 +11,9 @@ pub(super) enum Ended {
     Expired,
     /// The field selector is not known.
     Selector,
-    /// Whoever asks may not, which an API server that has only just begun says to everybody.
-    Forbidden(String),
+    /// Whoever asks may not, or there is no such kind, which an API server that has only just begun says to
+    /// everybody.
+    Refused(String),
     /// There was no answer, although others get theirs.
     Overtaken,
     /// Anything else.
@@ -38,8 +39,7 @@ pub(super) fn ended(error: &watcher::Error, has_selector: bool) -> Ended {
     };
     match status.map_or(0, |status| status.code) {
         400 if has_selector => Ended::Selector,
-        403 => Ended::Forbidden(text),
-        404 => Ended::Failed(Failure::Refused(text)),
+        403 | 404 => Ended::Refused(text),
         410 => Ended::Expired,
         _ => Ended::Failed(Failure::Failed(text)),
     }

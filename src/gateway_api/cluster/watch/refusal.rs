@@ -1,12 +1,12 @@
-//! When a refusal is believed. An API server that has only just begun knows no roles yet, and refuses for
-//! a moment what it will grant: whoever starts then must not go on without that kind.
+//! When a refusal is believed. An API server that has only just begun knows neither roles nor definitions
+//! yet, and refuses for a moment what it will grant: whoever starts then must not go on without that kind.
 
 use tokio::time::Instant;
 
 use crate::gateway_api::cluster::health::Failure;
 use crate::limits;
 
-/// What a watch hears of its permission, one answer after the other.
+/// What a watch hears of its permission and its kind, one answer after the other.
 #[derive(Default)]
 pub(super) struct Refusal {
     since: Option<Instant>,
