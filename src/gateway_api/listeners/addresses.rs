@@ -105,12 +105,9 @@ impl Addresses {
         taken: &mut BTreeSet<IpAddr>,
     ) -> Result<IpAddr, AddressProblem> {
         if let Some(address) = wanted(gateway)? {
-            let usable = self.pool.is_none_or(|pool| pool.contains(address));
+            // In the pool or not: whether this machine has it is seen when it is bound.
             self.assigned.remove(&gateway.key);
-            return match usable {
-                true => Ok(address),
-                false => Err(AddressProblem::NotUsable(format!("{address} is not in the address pool"))),
-            };
+            return Ok(address);
         }
         let Some(pool) = self.pool else { return Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) };
         if let Some(address) = self.assigned.get(&gateway.key) {

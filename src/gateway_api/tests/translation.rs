@@ -1,6 +1,6 @@
 //! What resources mean, case by case.
 
-use super::{read, translated};
+use super::{Addresses, Settings, read, translate, translated};
 use crate::discovery::source::SourceSpec;
 use crate::plan::{Fraction, HealthCheck, Protocol, RouteAction};
 use crate::routing::matches::HostPattern;
@@ -259,6 +259,29 @@ fn gateways_do_not_share_a_port_of_one_address() {
     let programmed = "Accepted=True (Accepted)\n  Programmed=";
     assert!(text.contains(&format!("Gateway default/g\n  {programmed}True (Programmed)")), "{text}");
     assert!(text.contains(&format!("Gateway default/h\n  {programmed}False (AddressNotAssigned)")), "{text}");
+}
+
+#[test]
+fn a_gateway_has_the_address_that_it_names_or_one_of_the_pool() {
+    let named = |name: &str, address: &str| {
+        let gateway = GATEWAY.split("---").next().unwrap().replace("name: g }", &format!("name: {name} }}"));
+        gateway.replacen("spec:\n", &format!("spec:\n  addresses: [{address}]\n"), 1)
+    };
+    let text =
+        [named("a", ""), named("b", "{ value: 192.0.2.7 }"), named("c", "{ value: 10.0.0.1 }")].join("---");
+    let mut addresses = Addresses::new(Some("10.0.0.1-10.0.0.2".parse().unwrap()));
+    let settings = Settings { any_class: true, ..Settings::default() };
+    let translation = translate(&read(&text).resources, &settings, &mut addresses);
+    let found: Vec<_> =
+        translation.listeners.iter().map(|one| (&*one.name, one.address.to_string())).collect();
+    // Of the pool what nobody names; outside of it what somebody names.
+    let expected = [("a", "10.0.0.2"), ("b", "192.0.2.7"), ("c", "10.0.0.1")];
+    for (name, address) in expected {
+        let held = |(listener, at): &(&str, String)| {
+            listener.starts_with(&format!("default/{name}")) && at.starts_with(&format!("{address}:"))
+        };
+        assert!(found.iter().any(held), "{name} at {address}: {found:?}");
+    }
 }
 
 #[test]
