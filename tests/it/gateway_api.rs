@@ -6,18 +6,23 @@ pub mod certificates;
 pub mod client;
 pub mod cluster;
 mod grpc;
+mod objects;
 mod pods;
 mod statuses;
 mod streams;
 mod table;
 
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use http::Request;
 use http_body_util::Empty;
 use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
 
 use self::cluster::Cluster;
-use crate::harness::{Wire, eventually};
+use crate::harness::{eventually, within};
 
 macro_rules! tables {
     ($($name:ident: $file:literal,)*) => {$(
@@ -137,18 +142,34 @@ async fn edits_go_with_the_backend() {
     assert!(apps.len() > 1, "{apps:?}");
 }
 
-/// HTTPRouteBackendProtocolWebSocket: an upgrade goes through, and bytes both ways.
+/// HTTPRouteReferenceGrant: what a grant allowed ends with the grant.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_goes() {
+    let Some(suite) = cluster::manifests() else { return };
+    let file = "httproute-reference-grant.yaml";
+    let cluster = Cluster::start(&suite, &[file]).await;
+    let address = cluster.address("same-namespace", 80);
+    assert_eq!(app(&client::ask(address, None, get("/")).await.unwrap().said), "web-backend");
+    let (metric, labels) = ("mirrorgate_config_reloads_total", [r#"result="success""#]);
+    let before = cluster.gateway.sum(metric, &labels);
+    cluster.rewrite(file, |text| {
+        let documents = text.split("\n---\n").filter(|document| !document.contains("kind: ReferenceGrant"));
+        documents.collect::<Vec<_>>().join("\n---\n")
+    });
+    cluster.gateway.counts(metric, &labels, before + 1.0).await;
+    assert_eq!(client::ask(address, None, get("/")).await.unwrap().status, 500);
+}
+
+/// HTTPRouteBackendProtocolWebSocket: an upgrade goes through, and messages of both kinds both ways.
 #[tokio::test(flavor = "multi_thread")]
 async fn web_sockets() {
     let Some(suite) = cluster::manifests() else { return };
     let cluster = Cluster::start(&suite, &["httproute-backend-protocol-websocket.yaml"]).await;
-    let mut wire = Wire::connect(cluster.address("same-namespace", 80)).await;
-    wire.send("GET /ws HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
-    let switched = wire.response_to("GET").await.unwrap();
-    assert_eq!((switched.status(), switched.field("upgrade")), (101, Some("websocket")));
-    wire.send("as it is").await;
-    while wire.unread().len() < 8 {
-        assert!(wire.more().await);
+    let stream = TcpStream::connect(cluster.address("same-namespace", 80)).await.unwrap();
+    let (mut socket, response) = client_async("ws://test/ws", stream).await.unwrap();
+    assert_eq!(response.status(), 101);
+    for message in [Message::text("as it is"), Message::binary(vec![1, 2, 3, 4, 5, 6, 7])] {
+        within("a message sent", socket.send(message.clone())).await.unwrap();
+        assert_eq!(within("a message back", socket.next()).await.unwrap().unwrap(), message);
     }
-    assert_eq!(wire.take(8), b"as it is");
 }

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mirrorgate::gateway_api::resources::Key;
 use mirrorgate::tls::provider;
 use rcgen::string::Ia5String;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 use serde_json::json;
 
 use super::cluster::INFRA;
@@ -24,6 +27,13 @@ pub struct Certificates {
     secrets: BTreeMap<Key, Pair>,
     /// Roots by the name of their ConfigMap.
     roots: BTreeMap<&'static str, String>,
+}
+
+/// A client's certificate, and whether anybody asked for it.
+#[derive(Debug)]
+pub struct Shown {
+    key: Arc<CertifiedKey>,
+    asked: AtomicBool,
 }
 
 /// A root that signs.
@@ -154,18 +164,40 @@ impl Certificates {
         Arc::new(builder.with_single_cert(chain, key).unwrap())
     }
 
-    /// TLS of a client that shows what is in `secret`, and speaks HTTP/1.1 if anything.
-    pub fn client(&self, secret: Option<&str>) -> Arc<ClientConfig> {
+    /// What is in `secret`, for a client to show.
+    pub fn shown(&self, secret: &str) -> Arc<Shown> {
+        let (chain, key) = self.pair(&Key::new(INFRA, secret));
+        let key = CertifiedKey::from_der(chain, key, provider()).unwrap().into();
+        Arc::new(Shown { key, asked: AtomicBool::new(false) })
+    }
+
+    /// TLS of a client that shows such a certificate, and speaks HTTP/1.1 if anything.
+    pub fn client(&self, shown: Option<Arc<Shown>>) -> Arc<ClientConfig> {
         let builder = ClientConfig::builder_with_provider(provider().clone())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(self.store("tls-checks-ca-certificate"));
-        Arc::new(match secret {
+        Arc::new(match shown {
             None => builder.with_no_client_auth(),
-            Some(secret) => {
-                let (chain, key) = self.pair(&Key::new(INFRA, secret));
-                builder.with_client_auth_cert(chain, key).unwrap()
-            }
+            Some(shown) => builder.with_client_cert_resolver(shown),
         })
+    }
+}
+
+impl Shown {
+    /// Whether anybody asked for it.
+    pub fn was_asked_for(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        Some(self.key.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }

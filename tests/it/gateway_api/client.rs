@@ -1,12 +1,14 @@
-//! A client of a gateway: one request on a connection of its own, in plain text or under TLS.
+//! A client of a gateway: one request on a connection of its own, in plain text or under TLS, by HTTP/1.1
+//! or HTTP/2.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
@@ -37,7 +39,7 @@ pub async fn tls(
     within("a TLS handshake", TlsConnector::from(config).connect(name, stream)).await
 }
 
-/// Sends `request`; the error is for people.
+/// Sends `request` by HTTP/1.1; the error is for people.
 pub async fn ask(
     address: SocketAddr,
     tls_as: Option<(&str, Arc<ClientConfig>)>,
@@ -45,23 +47,67 @@ pub async fn ask(
 ) -> Result<Reply, String> {
     let told = |error: std::io::Error| error.to_string();
     match tls_as {
-        None => exchange(TcpStream::connect(address).await.map_err(told)?, request).await,
-        Some((name, config)) => exchange(tls(address, name, config).await.map_err(told)?, request).await,
+        None => by_http1(TcpStream::connect(address).await.map_err(told)?, request).await,
+        Some((name, config)) => by_http1(tls(address, name, config).await.map_err(told)?, request).await,
     }
 }
 
-async fn exchange(
+/// Sends `request` by HTTP/2: without TLS as one who knows that it is spoken.
+pub async fn ask_http2(
+    address: SocketAddr,
+    tls_as: Option<(&str, Arc<ClientConfig>)>,
+    request: Request<Empty<Bytes>>,
+) -> Result<Reply, String> {
+    let told = |error: std::io::Error| error.to_string();
+    let Some((name, config)) = tls_as else {
+        let stream = TcpStream::connect(address).await.map_err(told)?;
+        return by_http2(stream, "http", request).await;
+    };
+    let mut config = ClientConfig::clone(&config);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = tls(address, name, config.into()).await.map_err(told)?;
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => by_http2(stream, "https", request).await,
+        other => Err(format!("HTTP/2 is not spoken: {other:?}")),
+    }
+}
+
+async fn by_http1(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Empty<Bytes>>,
 ) -> Result<Reply, String> {
-    let told = |error: hyper::Error| error.to_string();
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(told)?;
     let connection = tokio::spawn(connection);
-    let response = within("a response", sender.send_request(request)).await.map_err(told)?;
-    let (parts, body) = response.into_parts();
-    let body = within("a response's body", body.collect()).await.map_err(told)?.to_bytes();
+    let reply = reply(within("a response", sender.send_request(request)).await).await;
     connection.abort();
+    reply
+}
+
+async fn by_http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    scheme: &str,
+    mut request: Request<Empty<Bytes>>,
+) -> Result<Reply, String> {
+    // The host is a part of the target there.
+    let host = request.headers_mut().remove("host").unwrap();
+    let target = format!("{scheme}://{}{}", host.to_str().unwrap(), request.uri());
+    *request.uri_mut() = target.parse().unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.map_err(told)?;
+    let connection = tokio::spawn(connection);
+    let reply = reply(within("a response", sender.send_request(request)).await).await;
+    connection.abort();
+    reply
+}
+
+fn told(error: hyper::Error) -> String {
+    error.to_string()
+}
+
+async fn reply(response: hyper::Result<Response<Incoming>>) -> Result<Reply, String> {
+    let (parts, body) = response.map_err(told)?.into_parts();
+    let body = within("a response's body", body.collect()).await.map_err(told)?.to_bytes();
     Ok(Reply {
         status: parts.status.as_u16(),
         headers: parts.headers,

@@ -27,7 +27,7 @@ pub struct Cluster {
     pub gateway: Gateway,
     pub certificates: Certificates,
     pods: BTreeMap<(String, String), Vec<Pod>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// The folder with the suite's manifests; `None`, and a word, where they are not.
@@ -86,7 +86,7 @@ impl Cluster {
             },
         })
         .await;
-        Self { gateway, certificates, pods, _folder: folder }
+        Self { gateway, certificates, pods, folder }
     }
 
     /// Where a Gateway of the suite's own namespace, `namespace/name` else, listens on `port`.
@@ -103,6 +103,13 @@ impl Cluster {
         let other = listeners.iter().find(|(listener, _)| listener.starts_with(&prefix));
         let ip = other.map_or(IpAddr::V4(own_network(200)), |(_, address)| address.ip());
         SocketAddr::new(ip, port)
+    }
+
+    /// Puts other text in place of what is in `file`.
+    pub fn rewrite(&self, file: &str, change: impl Fn(&str) -> String) {
+        let path = self.folder.path().join(file);
+        let text = change(&std::fs::read_to_string(&path).unwrap());
+        std::fs::write(path, text).unwrap();
     }
 
     /// How many requests for `path` (with its query) the pods of `app` got.

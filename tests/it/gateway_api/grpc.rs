@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use http::Request;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::app;
-use super::cluster::{Cluster, manifests};
+use super::cluster::{Cluster, INFRA, manifests};
 use crate::harness::H2Client;
 
 /// The suite's service, and its first method.
@@ -53,6 +53,9 @@ async fn check(
     wanted: Expected,
 ) {
     let said = client.call(authority, method, metadata).await;
+    if let Ok(said) = &said {
+        assert_eq!((&said["path"], &said["namespace"]), (&json!(method), &json!(INFRA)));
+    }
     let found = said.as_ref().map(app).map_err(String::as_str);
     assert_eq!(found.as_deref(), wanted.as_ref().map(|app| *app), "{authority}{method} {metadata:?}");
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -14,10 +15,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// What a pod's containers do.
 #[derive(Clone)]
@@ -128,16 +132,17 @@ async fn http2(container: Container, stream: Stream, tls: Facts) {
     let _ended = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
-/// Each line is answered with who got it.
+/// Says who it is before anybody asks, and answers each line with who got it.
 async fn lines(container: Container, stream: Stream, tls: Facts) {
     let mut stream = BufReader::new(stream);
+    let mut said =
+        json!({ "pod": container.pod, "namespace": container.namespace, "tls": *tls, "line": null });
     let mut line = String::new();
-    while stream.read_line(&mut line).await.is_ok_and(|length| length > 0) {
-        let said = json!({ "pod": container.pod, "namespace": container.namespace, "tls": *tls, "line": line.trim() });
+    while stream.write_all(format!("{said}\n").as_bytes()).await.is_ok()
+        && stream.read_line(&mut line).await.is_ok_and(|length| length > 0)
+    {
+        said["line"] = line.trim().into();
         line.clear();
-        if stream.write_all(format!("{said}\n").as_bytes()).await.is_err() {
-            return;
-        }
     }
 }
 
@@ -221,23 +226,24 @@ fn grpc(said: &Value) -> Response<Body> {
     response
 }
 
-/// Whatever was asked for, what comes is sent back.
+/// A WebSocket on which every message is sent back.
 fn upgraded(request: &mut Request<Incoming>) -> Response<Body> {
-    let protocol = request.headers()["upgrade"].clone();
+    let accept = derive_accept_key(request.headers()["sec-websocket-key"].as_bytes());
     let upgrade = hyper::upgrade::on(request);
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
-        let mut stream = TokioIo::new(upgraded);
-        let mut buffer = [0; 1024];
-        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-            if stream.write_all(&buffer[..count]).await.is_err() {
+        let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+        while let Some(Ok(message)) = socket.next().await {
+            if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
                 return;
             }
         }
     });
     let mut response = Response::new(whole(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert("upgrade", protocol);
+    let headers = response.headers_mut();
+    headers.insert("connection", HeaderValue::from_static("upgrade"));
+    headers.insert("upgrade", HeaderValue::from_static("websocket"));
+    headers.insert("sec-websocket-accept", HeaderValue::try_from(accept).unwrap());
     response
 }

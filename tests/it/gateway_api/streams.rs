@@ -1,24 +1,36 @@
 //! TLSRoute: TLS that goes through, TLS that ends at the gateway, and both on one port.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-use super::client;
-use super::cluster::{Cluster, manifests};
+use super::cluster::{Cluster, INFRA, manifests};
+use super::{app, client};
 use crate::harness::within;
 
-/// Says a line to whoever `name` leads to; what it says of that.
+/// Hears whoever `name` leads to, who speaks first, and says a line; what it says of that.
 async fn say(cluster: &Cluster, address: SocketAddr, name: &str) -> std::io::Result<Value> {
     let stream = client::tls(address, name, cluster.certificates.client(None)).await?;
     let mut stream = BufReader::new(stream);
-    stream.write_all(b"hello\n").await?;
     let mut line = String::new();
+    within("a welcome", stream.read_line(&mut line)).await?;
+    let welcome: Value = serde_json::from_str(&line)?;
+    stream.write_all(b"hello\n").await?;
+    line.clear();
     within("an answer", stream.read_line(&mut line)).await?;
     let said: Value = serde_json::from_str(&line)?;
-    assert_eq!(said["line"], "hello");
+    assert_eq!((&welcome["line"], &said["line"]), (&Value::Null, &json!("hello")));
+    assert_eq!((app(&said).as_str(), &said["namespace"]), ("tcp-backend", &json!(INFRA)));
     Ok(said)
+}
+
+/// Nobody is there for `name`: the connection ends with its transport, and TLS never comes to speak.
+async fn refused(cluster: &Cluster, address: SocketAddr, name: &str) {
+    let error = client::tls(address, name, cluster.certificates.client(None)).await.unwrap_err();
+    let ends = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset];
+    assert!(ends.contains(&error.kind()), "{name}: {error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,9 +40,8 @@ async fn tls_goes_through_by_name() {
     let address = cluster.address("gateway-tlsroute", 443);
     let said = say(&cluster, address, "abc.example.com").await.unwrap();
     assert_eq!(said["tls"]["serverName"], "abc.example.com", "{said}");
-    assert!(said["pod"].as_str().unwrap().starts_with("tcp-backend-"));
     for stranger in ["other.example.com", "non.matching.com"] {
-        say(&cluster, address, stranger).await.unwrap_err();
+        refused(&cluster, address, stranger).await;
     }
     assert_eq!(cluster.gateway.sum("mirrorgate_requests_to_removed_endpoints_total", &[]), 0.0);
 }
@@ -72,11 +83,25 @@ async fn tls_names_meet_those_of_listeners() {
     for (gateway, names) in cases {
         let address = cluster.address(gateway, 443);
         for (name, wanted) in names {
+            let Some(wanted) = wanted else {
+                refused(&cluster, address, name).await;
+                continue;
+            };
             let tls = Some((name, cluster.certificates.client(None)));
             let request = http::Request::get("/").header("host", name).body(Default::default()).unwrap();
-            let reply = client::ask(address, tls, request).await;
-            let found = reply.as_ref().ok().map(|reply| super::app(&reply.said));
-            assert_eq!(found.as_deref(), wanted, "{gateway} {name}: {reply:?}");
+            let said = client::ask(address, tls, request).await.unwrap().said;
+            assert_eq!((app(&said).as_str(), &said["host"]), (wanted, &json!(name)), "{gateway}");
         }
+    }
+}
+
+/// TLSRouteInvalidBackendRefNonexistent and TLSRouteInvalidBackendRefUnknownKind.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_to_nobody_is_refused() {
+    let Some(suite) = manifests() else { return };
+    for problem in ["nonexistent", "unknown-kind"] {
+        let cluster = Cluster::start(&suite, &[&format!("tlsroute-invalid-backendref-{problem}.yaml")]).await;
+        let gateway = format!("gateway-tlsroute-invalid-backend-ref-{problem}");
+        refused(&cluster, cluster.address(&gateway, 443), "example.com").await;
     }
 }

@@ -4,7 +4,8 @@
 //! = httproute-matching.yaml                     manifests of a test, of the suite's folder
 //! @ same-namespace:80                           which Gateway, and which of its ports
 //! @ some-gateway:443 sni example.org            the same under TLS
-//! @ some-gateway:443 sni example.org; cert s    as a client that shows what is in the Secret s
+//! @ some-gateway:443 sni example.org; cert s    as a client that shows what is in the Secret s, if asked
+//! @ some-gateway h2                             by HTTP/2
 //! GET foo.com/path; Name: value => 200; infra-backend-v1; >name: at the pod; <name: in the response
 //! ```
 //!
@@ -13,6 +14,9 @@
 //! response, the same with `!` and without a value for what must not be there; `path`, `host`, `proto`,
 //! `sni` and `cert` as the pod saw them; `copied NAME` for a pod that must get a copy; `nothing` when
 //! there must be no response. `{id}` is another number in every request.
+//!
+//! A pod must get method, path, host and fields as they were sent, but for those that are named after the
+//! arrow. A certificate must have been asked for.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,6 +27,7 @@ use http::{HeaderMap, Request};
 use http_body_util::Empty;
 use serde_json::Value;
 
+use super::certificates::Shown;
 use super::client::{self, Reply};
 use super::cluster::{Cluster, INFRA};
 use crate::harness::eventually;
@@ -59,6 +64,7 @@ struct Place {
     address: Option<SocketAddr>,
     sni: Option<String>,
     certificate: Option<String>,
+    http2: bool,
 }
 
 impl Place {
@@ -71,6 +77,7 @@ impl Place {
             match part.split_once(' ') {
                 Some(("sni", name)) => place.sni = Some(name.to_owned()),
                 Some(("cert", name)) => place.certificate = Some(name.to_owned()),
+                None if part == "h2" => place.http2 = true,
                 _ => panic!("{part:?} is no part of a place"),
             }
         }
@@ -85,10 +92,17 @@ async fn check(cluster: &Cluster, place: &Place, line: &str) -> Result<(), Strin
     let address = place.address.unwrap();
     let request = read_request(request.trim(), address);
     let path = request.uri().to_string();
-    let tls =
-        place.sni.as_deref().map(|name| (name, cluster.certificates.client(place.certificate.as_deref())));
+    let sent = request.clone();
+    let shown = place.certificate.as_deref().map(|secret| cluster.certificates.shown(secret));
+    let tls = place.sni.as_deref().map(|name| (name, cluster.certificates.client(shown.clone())));
     let expected: Vec<_> = expected.split(';').map(str::trim).filter(|part| !part.is_empty()).collect();
-    let reply = client::ask(address, tls, request).await;
+    let reply = match place.http2 {
+        false => client::ask(address, tls, request).await,
+        true => client::ask_http2(address, tls, request).await,
+    };
+    if !shown.as_deref().is_none_or(Shown::was_asked_for) {
+        return Err("nobody asked for the certificate".to_owned());
+    }
     if expected == ["nothing"] {
         return reply.map_or(Ok(()), |reply| Err(format!("answered {reply:?}")));
     }
@@ -98,8 +112,35 @@ async fn check(cluster: &Cluster, place: &Place, line: &str) -> Result<(), Strin
     {
         return Err(format!("answered {}", reply.status));
     }
-    for part in expected {
+    for part in &expected {
         met(cluster, &reply, part, &path).await?;
+    }
+    match reply.said.is_object() {
+        true => unchanged(&sent, &reply.said, &expected),
+        false => Ok(()),
+    }
+}
+
+/// Whether the pod got what was sent, but for what is `expected` to be otherwise.
+fn unchanged(sent: &Request<Empty<Bytes>>, said: &Value, expected: &[&str]) -> Result<(), String> {
+    let fields = sent.headers().iter().filter(|(name, _)| *name != "host").map(|(name, value)| {
+        let changed = expected.iter().any(|part| {
+            let named = part.strip_prefix(">!").or_else(|| part.strip_prefix('>'));
+            named.is_some_and(|part| part.split(':').next().unwrap().eq_ignore_ascii_case(name.as_str()))
+        });
+        (name.as_str(), &said["headers"][name.as_str()], value.to_str().unwrap().to_owned(), changed)
+    });
+    let starts = |start: &str| expected.iter().any(|part| part.starts_with(start));
+    let host = sent.headers()["host"].to_str().unwrap().to_owned();
+    let rest = [
+        ("the method", &said["method"], sent.method().to_string(), false),
+        ("the path", &said["path"], sent.uri().to_string(), starts("path ")),
+        ("the host", &said["host"], host, starts("host ")),
+    ];
+    for (what, found, wanted, changed) in fields.chain(rest) {
+        if !changed && *found != *wanted {
+            return Err(format!("the pod got {found} for {what}, and {wanted} was sent"));
+        }
     }
     Ok(())
 }
