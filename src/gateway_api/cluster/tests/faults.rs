@@ -151,20 +151,23 @@ fn refuses(gateway: &Handle, what: &str) -> bool {
 /// its routes.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_has_just_begun_is_asked_again() {
-    let server = world().await;
-    server.undefine("httproutes");
-    server.forbid(SLICES);
-    let granted = async {
-        eventually("both are refused", || server.lists("httproutes") > 1 && server.lists(SLICES) > 1).await;
-        assert_eq!(server.writes(), 0, "nothing is said while not everything is known");
-        server.allow("httproutes");
-        server.allow(SLICES);
-    };
-    let (gateway, ()) = tokio::join!(start(&server), granted);
-    assert_eq!(gateway.gateway().table().routes().len(), 1);
-    assert_eq!(hosts(&gateway, "one/app:80"), ["10.0.0.1:80"]);
-    assert_eq!(gateway.warnings(), Vec::<String>::new());
-    gateway.stop(Duration::ZERO).await;
+    for refuse in [Server::forbid, Server::undefine] {
+        let server = world().await;
+        refuse(&server, "httproutes");
+        refuse(&server, SLICES);
+        let granted = async {
+            eventually("both are refused", || server.lists("httproutes") > 1 && server.lists(SLICES) > 1)
+                .await;
+            assert_eq!(server.writes(), 0, "nothing is said while not everything is known");
+            server.allow("httproutes");
+            server.allow(SLICES);
+        };
+        let (gateway, ()) = tokio::join!(start(&server), granted);
+        assert_eq!(gateway.gateway().table().routes().len(), 1);
+        assert_eq!(hosts(&gateway, "one/app:80"), ["10.0.0.1:80"]);
+        assert_eq!(gateway.warnings(), Vec::<String>::new());
+        gateway.stop(Duration::ZERO).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
