@@ -68,7 +68,7 @@ impl Objects {
             }
             None => (self.document(kind, &key), serde_json::from_str(what).unwrap()),
         };
-        merge(&mut object, &patch);
+        json_patch::merge(&mut object, &patch);
         if patch.get("spec").is_some() {
             object["metadata"]["generation"] =
                 (object["metadata"]["generation"].as_i64().unwrap() + 1).into();
@@ -123,22 +123,5 @@ impl Objects {
             same(key, status.generation, &resources.tls_policies);
         }
         statuses
-    }
-}
-
-/// RFC 7396.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (name, value) in fields {
-        match value {
-            Value::Null => _ = target.as_object_mut().unwrap().remove(name),
-            value => merge(&mut target[name], value),
-        }
     }
 }
